@@ -1,0 +1,1 @@
+"""What runs: one file is one consumer is one lag."""

@@ -1,0 +1,1 @@
+"""The embedded Kafka and Postgres, and what it takes to run on machines of your own."""

@@ -1,0 +1,1 @@
+"""The Avro contract: one .avsc per event and version; nothing else decides what an event is."""

@@ -1,0 +1,1 @@
+"""The log: events, codec, topics, the producers' API and the Faust transport."""
