@@ -1,0 +1,115 @@
+"""What a field may hold, for producers: the rules that Avro has no words for.
+
+Each type stands for a `rule` or a type of the schema files; `_generate` writes them into `events`.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationInfo
+
+TIMESTAMP_MIN = datetime(2000, 1, 1, tzinfo=UTC)
+"""The first moment that an event may carry: anything earlier is a unit mixed up, such as seconds for ms."""
+TIMESTAMP_END = datetime(2100, 1, 1, tzinfo=UTC)
+"""The first moment that an event may not carry any more."""
+ID_CHARACTERS_MAX = 100
+"""The length of the guide's VARCHAR(100) columns that hold entity ids."""
+
+_TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
+_Field = TypeVar("_Field")
+
+
+def _text(value: str) -> str:
+    """Refuse what Postgres's text and UTF-8 can't hold."""
+    if "\x00" in value:
+        raise ValueError("expected text without the NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("expected text that UTF-8 can hold, got a lone surrogate") from error
+    return value
+
+
+def _uuid(value: str) -> str:
+    try:
+        canonical = str(UUID(value))
+    except ValueError as error:
+        raise ValueError("expected a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057") from error
+    if value != canonical:
+        raise ValueError(f"expected the canonical form {canonical}")
+    return value
+
+
+def _no_number(value: Any) -> Any:
+    """Refuse a bare number: nobody can tell seconds from milliseconds, or days from either."""
+    numeric = isinstance(value, int | float) or (isinstance(value, str) and value.lstrip("+-").isdigit())
+    if numeric:
+        raise ValueError("expected ISO 8601 text such as 2025-07-24 or 2025-07-24T12:00:00Z")
+    return value
+
+
+def _sane(value: datetime) -> datetime:
+    in_utc = value.astimezone(UTC)
+    if not TIMESTAMP_MIN <= in_utc < TIMESTAMP_END:
+        raise ValueError(f"expected a time from {TIMESTAMP_MIN:%Y} until {TIMESTAMP_END:%Y}")
+    return in_utc
+
+
+def _time_of_day(value: str) -> str:
+    if _TIME_OF_DAY.fullmatch(value) is None:
+        raise ValueError("expected HH:MM from 00:00 to 24:00")
+    return value
+
+
+def _geojson(value: str) -> str:
+    try:
+        parsed = json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"expected a GeoJSON object as JSON text, got {error}") from error
+    except RecursionError as error:
+        raise ValueError("expected a GeoJSON object as JSON text, got too many nested brackets") from error
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("type"), str):
+        # ValueError is what pydantic gathers; a TypeError would fly past it.
+        raise ValueError(  # noqa: TRY004
+            'expected a GeoJSON object with a "type" as JSON text'
+        )
+    return value
+
+
+def _each_once(value: tuple[_Field, ...]) -> tuple[_Field, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("expected each field once")
+    return value
+
+
+def not_before(first: str) -> Callable[[date, ValidationInfo], date]:
+    """Return a validator that refuses a day before that of the field `first`, where that one is given."""
+
+    def check(value: date, info: ValidationInfo) -> date:
+        earliest = info.data.get(first)
+        if earliest is not None and value < earliest:
+            raise ValueError(f"expected a day not before {first}, which is {earliest}")
+        return value
+
+    return check
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Id = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS_MAX), AfterValidator(_text)]
+Uuid = Annotated[str, AfterValidator(_uuid)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_sane)]
+Day = Annotated[date, BeforeValidator(_no_number)]
+Int = Annotated[int, Field(strict=True, ge=-(2**31), lt=2**31)]
+IntCount = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Long = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+LongCount = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Double = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Latitude = Annotated[Double, Field(ge=-90, le=90)]
+Longitude = Annotated[Double, Field(ge=-180, le=180)]
+TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
+GeoJson = Annotated[Text, AfterValidator(_geojson)]
+ChangedFields = Annotated[tuple[_Field, ...], Field(min_length=1), AfterValidator(_each_once)]
