@@ -1,0 +1,136 @@
+"""The Kafka side of the transport: runs in Faust's consumer thread, where aiokafka lives."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+from zlib import crc32
+
+import aiokafka
+from aiokafka.errors import IllegalStateError, KafkaError
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.types import TP
+
+from sitelog.streams._batch import Position
+from sitelog.streams.errors import Halt, Retry
+
+FETCH_MAX_WAIT_MS: Final = 500
+"""Faust hard-codes 1500: an idle long poll then delays the bounds check on the same connection by as much."""
+
+OFFSETS_TIMEOUT_SECONDS: Final = 15.0
+COMMIT_TIMEOUT_SECONDS: Final = 5.0
+LEAVE_TIMEOUT_SECONDS: Final = 1.5
+ANCHOR_TIMEOUT_SECONDS: Final = 10.0
+
+EXIT_BEYOND_END: Final = 73
+EXIT_BELOW_START: Final = 74
+EXIT_OTHER_TOPIC: Final = 76
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Adds to Faust's consumer thread what a position in Postgres needs: checked seeks, watched errors."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 - Faust offers no setting for it
+        return consumer
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        # Faust calls the fetcher directly and so never consumes the coordinator's errors: after the first one
+        # it would neither heartbeat nor rejoin, and go on as a zombie.
+        consumer._coordinator.check_errors()  # noqa: SLF001
+        return await super()._fetch_records(consumer, *args, **kwargs)
+
+    def coordinator_error(self) -> BaseException | None:
+        """Return the error that the group coordinator waits for somebody to take, if there is one."""
+        consumer = self._consumer
+        if consumer is None:
+            return None
+        error: BaseException | None = getattr(consumer._coordinator, "_pending_exception", None)  # noqa: SLF001
+        return error
+
+    async def seek_to_position(self, tp: TP, position: Position) -> None:
+        """Make `position` the next record to be fetched, after checking that the topic still has it.
+
+        Raises Halt where records between are gone or the topic isn't the one that was read before, and Retry
+        where Kafka didn't answer in time.
+        """
+        try:
+            await self.call_thread(self._seek_to_position, tp, position)
+        except IllegalStateError as error:
+            raise Retry(f"{tp.topic}[{tp.partition}] was revoked while seeking") from error
+        except (KafkaError, TimeoutError) as error:
+            raise Retry(f"{tp.topic}[{tp.partition}]: Kafka did not answer: {error!r}") from error
+
+    async def _seek_to_position(self, tp: TP, position: Position) -> None:
+        consumer = self._ensure_consumer()
+        async with asyncio.timeout(OFFSETS_TIMEOUT_SECONDS):
+            first = (await consumer.beginning_offsets([tp]))[tp]
+            end = (await consumer.end_offsets([tp]))[tp]
+        check_bounds(tp.topic, tp.partition, position.next_offset, first, end)
+        if position.anchor is None or position.next_offset == first:
+            consumer.seek(tp, position.next_offset)
+            return
+        consumer.seek(tp, position.next_offset - 1)
+        async with asyncio.timeout(ANCHOR_TIMEOUT_SECONDS):
+            value = await self._read_one(consumer, tp)
+        check_anchor(tp.topic, tp.partition, position, value)
+
+    async def _read_one(self, consumer: Any, tp: TP) -> bytes | None:
+        while True:
+            fetched = await consumer._fetcher.fetched_records([tp], timeout=1.0, max_records=1)  # noqa: SLF001
+            for record in fetched.get(tp, ()):
+                value: bytes | None = record.value
+                return value
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # Only a hint for tools that show lag: Postgres has the truth. Faust's own version crashes the worker
+        # on any error, and has no bound.
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                await consumer.commit({tp: offset for tp, offset in offsets.items() if tp in assigned})
+        except (KafkaError, TimeoutError, IllegalStateError) as error:
+            self.log.info("offset hint not committed: %r", error)
+            return False
+        return True
+
+    async def leave_group(self) -> None:
+        """Tell the group that this member is gone, so that nobody waits for its session to expire."""
+        if self._consumer is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_SECONDS):
+                await self.call_thread(self._consumer._coordinator._maybe_leave_group)  # noqa: SLF001
+        except (KafkaError, TimeoutError) as error:
+            self.log.info("left without telling the group: %r", error)
+
+
+def check_bounds(topic: str, partition: int, next_offset: int, first: int, end: int) -> None:
+    """Raise Halt unless the topic holds every record from `next_offset` on: `first <= next_offset <= end`."""
+    where = f"{topic}[{partition}]"
+    if next_offset < first:
+        raise Halt(
+            f"{where}: the stored position {next_offset} is below the topic's first offset {first}: "
+            f"{first - next_offset} events were deleted before they were applied. "
+            "Restore them, or accept the loss with `sitelog position set` (docs/operations.md, exit 74)",
+            EXIT_BELOW_START,
+        )
+    if next_offset > end:
+        raise Halt(
+            f"{where}: the stored position {next_offset} is beyond the topic's end {end}: the topic was truncated "
+            "or created again, or this database belongs to another cluster (docs/operations.md, exit 73)",
+            EXIT_BEYOND_END,
+        )
+
+
+def check_anchor(topic: str, partition: int, position: Position, value: bytes | None) -> None:
+    """Raise Halt unless `value`, the record before the position, is the one that was applied last."""
+    found = crc32(value or b"")
+    if found != position.anchor:
+        raise Halt(
+            f"{topic}[{partition}]: the record at offset {position.next_offset - 1} is not the one applied last: "
+            f"expected checksum {position.anchor}, found {found}: the topic was created again, or this database "
+            "belongs to another cluster (docs/operations.md, exit 76)",
+            EXIT_OTHER_TOPIC,
+        )

@@ -1,0 +1,302 @@
+"""A Faust transport that hands agents whole record batches, and takes its positions from Postgres.
+
+Faust spends about 90 µs an event in its drain loop (four asyncio tasks each), commits offsets that were never
+applied when an agent fails, and seeks to Kafka's committed offsets after every rebalance. Here one Faust
+message carries everything that a poll brought for a partition, a partition is read only under a claim, and a
+claim is over at the next rebalance. Agents, rebalancing and timers stay Faust's own.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
+
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode import Service
+
+from sitelog.streams._batch import Claim, Record, RecordBatch
+from sitelog.streams._consumer_thread import BatchConsumerThread
+from sitelog.streams.errors import Halt, Retry
+
+POLL_SECONDS: Final = 1.0
+POLL_SECONDS_WHILE_CLAIMING: Final = 0.1
+CLAIM_RETRY_SECONDS: Final = 0.5
+FLOW_STOPPED_SECONDS_MAX: Final = 120.0
+
+EXIT_HARD_STOP: Final = 71
+EXIT_COORDINATOR: Final = 72
+EXIT_HOLE: Final = 74
+EXIT_FENCED: Final = 75
+EXIT_FLOW_STOPPED: Final = 78
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+    """Reads claimed partitions and delivers one message per partition and poll."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.claims: dict[TP, Claim] = {}
+        self._claiming: dict[TP, asyncio.Task[None]] = {}
+        self._claims_changed = asyncio.Event()
+        self._term = object()  # replaced by every rebalance: what was begun under another term is void
+        self._hints: dict[TP, int] = {}
+        self._hinted: dict[TP, int] = {}
+        self._halting: asyncio.Task[None] | None = None
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # Rebalancing: every claim ends, and is made anew by the drain loop when it first needs the partition.
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """End all claims first: nothing that is still in memory may be applied under the next assignment."""
+        self._new_term()
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """Only forget the claims: Faust's recovery ends silently, for ever, if this is slow."""
+        self._new_term()
+
+    def _new_term(self) -> None:
+        self._term = object()
+        for claim in self.claims.values():
+            claim.void = True
+        self.claims.clear()
+        for task in self._claiming.values():
+            task.cancel()
+        self._claiming.clear()
+        self._hints.clear()
+        self._hinted.clear()
+        self._claims_changed.set()
+
+    # Claims.
+
+    def _claim_missing(self) -> None:
+        for tp in self._get_active_partitions() - self.claims.keys() - self._claiming.keys():
+            task = asyncio.create_task(self._claim(tp, self._term), name=f"claim {tp.topic}[{tp.partition}]")
+            self._claiming[tp] = task
+
+    async def _claim(self, tp: TP, term: object) -> None:
+        """Claim one partition, on its own: a locked row or a slow broker must not hold up the others."""
+        since = monotonic()
+        while term is self._term:
+            try:
+                claim = await self._try_claim(tp, force=monotonic() - since > self.app.claim_grace_seconds)
+            except Halt as halt:
+                self.halt(halt)
+                return
+            except Retry as retry:
+                self.log.warning("claim of %s[%d] put off: %s", tp.topic, tp.partition, retry)
+                claim = None
+            if claim is not None and term is self._term:
+                self.claims[tp] = claim
+                del self._claiming[tp]
+                self._claims_changed.set()
+                return
+            await asyncio.sleep(CLAIM_RETRY_SECONDS)
+
+    async def _try_claim(self, tp: TP, *, force: bool) -> Claim | None:
+        generation = self.app.consumer_generation_id
+        position = await self.app.positions.claim(tp.topic, tp.partition, generation, force=force)
+        if position is None:
+            return None
+        await self._thread.seek_to_position(tp, position)
+        return Claim(tp.topic, tp.partition, position.epoch, position.next_offset)
+
+    def reclaim(self, claim: Claim) -> None:
+        """Give a claim up and claim anew, after a batch got lost between here and the transaction."""
+        claim.void = True
+        tp = TP(claim.topic, claim.partition)
+        if self.claims.get(tp) is claim:
+            del self.claims[tp]
+            self._claims_changed.set()
+
+    def fence(self, claim: Claim) -> None:
+        """Touch this partition no more until the next rebalance: somebody else has claimed it since."""
+        if claim.void or claim.fenced:
+            return
+        claim.fenced = True
+        self.log.warning("%s[%d]: fenced at epoch %d", claim.topic, claim.partition, claim.epoch)
+        self.add_future(self._exit_unless_rebalanced(claim))
+
+    async def _exit_unless_rebalanced(self, claim: Claim) -> None:
+        await self.sleep(self.app.fence_grace_seconds)
+        if not claim.void and not self.should_stop:
+            self.halt(
+                Halt(
+                    f"{claim.topic}[{claim.partition}] was claimed by another worker and no rebalance followed within "
+                    f"{self.app.fence_grace_seconds:.0f} s: two consumer groups share this database, or two workers "
+                    "share one instance id (docs/operations.md, exit 75)",
+                    EXIT_FENCED,
+                )
+            )
+
+    # The drain loop.
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001
+                await self._drain_once()
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+        except OffsetOutOfRangeError as error:
+            self.halt(
+                Halt(
+                    f"a fetch was refused: {error}: the topic was truncated while it was read",
+                    EXIT_COORDINATOR,
+                )
+            )
+        except KafkaError as error:
+            self.halt(Halt(f"Kafka refused: {error!r}", EXIT_COORDINATOR))
+        except Halt as halt:
+            self.halt(halt)
+
+    async def _drain_once(self) -> None:
+        if not self.flow_active:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.can_resume_flow.wait(), POLL_SECONDS)
+            return
+        term = self._term
+        self._claims_changed.clear()
+        self._claim_missing()
+        readable = {tp for tp, claim in self.claims.items() if not claim.fenced}
+        if not readable:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._claims_changed.wait(), POLL_SECONDS)
+            return
+        timeout = POLL_SECONDS_WHILE_CLAIMING if self._claiming else POLL_SECONDS
+        fetched: Mapping[TP, list[Record]] = await self._getmany(readable, timeout)
+        if term is not self._term:
+            return  # read under an assignment that is over
+        for tp, records in fetched.items():
+            await self._deliver(tp, records)
+
+    async def _deliver(self, tp: TP, records: list[Record]) -> None:
+        claim = self.claims.get(tp)
+        if claim is None or claim.void or claim.fenced:
+            return
+        first, end = records[0].offset, records[-1].offset + 1
+        if first < claim.read_offset:
+            self.reclaim(claim)
+            return
+        if first != claim.read_offset or end - first != len(records):
+            raise Halt(
+                f"{tp.topic}[{tp.partition}]: expected {len(records)} records from offset {claim.read_offset} on, got "
+                f"{first} to {end - 1}: a compacted or transactional topic can't be a log (exit 74)",
+                EXIT_HOLE,
+            )
+        highwater = self.highwater(tp)
+        batch = RecordBatch(claim, first, end, records, highwater if highwater is not None else end)
+        claim.read_offset = end
+        await self._hand_over(tp, batch)
+
+    async def _hand_over(self, tp: TP, batch: RecordBatch) -> None:
+        """Wait for room in the agent's queue, but no longer than until the flow is suspended."""
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            batch.end - 1,
+            batch.records[-1].timestamp / 1000.0,
+            0,
+            None,
+            None,
+            batch,
+            None,
+            tp=tp,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            generation_id=self.app.consumer_generation_id,
+        )
+        deliver = asyncio.ensure_future(self.callback(message))
+        suspended = asyncio.ensure_future(self.suspend_flow.wait())
+        try:
+            await asyncio.wait({deliver, suspended}, return_when=asyncio.FIRST_COMPLETED)
+            if not deliver.done():
+                self.reclaim(batch.claim)
+        finally:
+            deliver.cancel()
+            suspended.cancel()
+            with suppress(asyncio.CancelledError):
+                await deliver
+
+    # Acknowledging: Postgres has the position, so Kafka's committed offset is a hint for tools that show lag.
+
+    def ack(self, message: Any) -> bool:
+        """Forget the message; the transaction has moved the position already."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    def applied(self, batch: RecordBatch) -> None:
+        """Take note that a batch was committed to Postgres."""
+        if not batch.claim.void:
+            self._hints[TP(batch.topic, batch.partition)] = batch.end
+
+    async def force_commit(self, *_: Any, **__: Any) -> bool:
+        """Commit the hints that have changed; errors are logged only."""
+        changed = {tp: offset for tp, offset in self._hints.items() if self._hinted.get(tp) != offset}
+        if not changed or not await self._thread.commit(changed):
+            return False
+        self._hinted.update(changed)
+        return True
+
+    async def wait_empty(self) -> None:
+        """Let the transactions that are under way finish, for a bounded time: the fence protects the rest."""
+        if not await self.app.sink.wait_idle(self.app.drain_seconds):
+            self.log.warning("batches still under way after %.0f s are left to the fence", self.app.drain_seconds)
+        await self.commit()
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing: the queue's own bound is the back-pressure."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Do nothing: the queue's own bound is the back-pressure."""
+
+    async def verify_all_partitions_active(self) -> None:
+        """Do nothing: Faust's livelock detector compares two different clocks; `_watch` and /livez do its work."""
+
+    # What must end the process.
+
+    @Service.task
+    async def _watch(self) -> None:
+        """Stop where Faust would go on as a zombie: an error nobody takes, a flow that nobody resumes."""
+        stopped_since: float | None = None
+        while not self.should_stop:
+            await self.sleep(1.0)
+            error = self._thread.coordinator_error()
+            if error is not None:
+                self.halt(Halt(f"the consumer group refused this worker: {error!r} (exit 72)", EXIT_COORDINATOR))
+            stuck = not self.flow_active and bool(self._assigned())
+            stopped_since = (stopped_since or monotonic()) if stuck else None
+            if stopped_since is not None and monotonic() - stopped_since > FLOW_STOPPED_SECONDS_MAX:
+                self.halt(Halt("partitions are assigned but reading never resumed (exit 78)", EXIT_FLOW_STOPPED))
+
+    def _assigned(self) -> set[TP]:
+        try:
+            assigned: set[TP] = self.assignment()
+        except (IllegalStateError, driver.ConsumerNotStarted):
+            return set()
+        return assigned
+
+    def halt(self, halt: Halt) -> None:
+        """End the process with the halt's exit code, leaving the group first. The first halt wins."""
+        if self._halting is None and not self.should_stop:
+            self.log.critical("%s", halt)
+            self._halting = asyncio.create_task(self._die(halt), name="halt")
+
+    async def _die(self, halt: Halt) -> None:
+        self.app.on_halt(halt)
+        await self._thread.leave_group()
+        os._exit(halt.exit_code)
+
+
+class BatchTransport(driver.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the batch consumer; URL scheme `batch://`."""
+
+    Consumer = BatchConsumer
