@@ -1,0 +1,146 @@
+"""Processes that outlive the command which started them, found again by pid and start time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LOG_BYTES_MAX = 10 * 1024 * 1024
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that is alive now; `started_at` is in seconds since the epoch."""
+
+    pid: int
+    started_at: float
+
+
+class Daemon:
+    """One background process of a state folder: its pid file in `run/`, its output in `logs/`."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.pid_file = folder / "run" / f"{name}.json"
+        self.log = folder / "logs" / f"{name}.log"
+
+    def start(self, command: Sequence[str], environ: Mapping[str, str]) -> Running:
+        """Start `command` in a session of its own, its output appended to the log.
+
+        Raises OSError when the program can't be executed. The caller has made sure that none is running.
+        """
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._rotate()
+        out = (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # posix_spawn rather than subprocess: nothing here waits for the child, and Popen complains if nobody does.
+        pid = os.posix_spawnp(
+            command[0],
+            list(command),
+            dict(environ),
+            setsid=True,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                out,
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+        )
+        running = Running(pid, time.time())
+        record = {"pid": pid, "identity": _identity(pid), "started_at": running.started_at}
+        scratch = self.pid_file.with_suffix(".new")
+        scratch.write_text(json.dumps(record), encoding="utf-8")
+        scratch.replace(self.pid_file)
+        return running
+
+    def running(self) -> Running | None:
+        """Return the process if it is alive, and None if it isn't, or if its pid now belongs to another."""
+        try:
+            record = json.loads(self.pid_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        pid = int(record["pid"])
+        _reap(pid)
+        identity = _identity(pid)
+        if identity is None or identity != record["identity"]:
+            return None
+        return Running(pid, float(record["started_at"]))
+
+    def was_started(self) -> bool:
+        """Return whether it should be running: it was started, and nobody has stopped it since."""
+        return self.pid_file.exists()
+
+    def stop(self, steps: Sequence[tuple[signal.Signals, float]]) -> None:
+        """Send each signal in turn, waiting its seconds for the end; harmless if nothing runs.
+
+        SIGKILL goes to the whole process group, so that nothing which the process started is left.
+        """
+        for number, seconds in steps:
+            running = self.running()
+            if running is None:
+                break
+            self._send(running.pid, number)
+            self._await_end(time.monotonic() + seconds)
+        if self.running() is None:
+            self.pid_file.unlink(missing_ok=True)
+
+    def last_lines(self, count: int) -> list[str]:
+        """Return the log's last lines, at most `count`; none if there is no log."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 64 * 1024))
+                return log.read().decode("utf-8", "replace").splitlines()[-count:]
+        except FileNotFoundError:
+            return []
+
+    def _send(self, pid: int, number: signal.Signals) -> None:
+        try:
+            if number is signal.SIGKILL:
+                os.killpg(pid, number)
+            else:
+                os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+    def _await_end(self, deadline: float) -> None:
+        while self.running() is not None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _rotate(self) -> None:
+        """Keep one older log, so that a stack which is started for months doesn't fill the disk."""
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+
+def _reap(pid: int) -> None:
+    """Let a dead child of this very process vanish; another's child is none of our business."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def _identity(pid: int) -> str | None:
+    """Return what tells this process from a later one with the same pid; None if it is gone or a zombie."""
+    if sys.platform != "linux":
+        answer = subprocess.run(  # noqa: S603 - no input but a number
+            ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+        return answer.stdout.strip() or None
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the program's name in brackets and may hold anything, even a bracket.
+    fields = stat.rpartition(")")[2].split()
+    state, start_ticks = fields[0], fields[19]
+    if state in "ZX":
+        return None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return f"{boot}:{start_ticks}"

@@ -1,0 +1,77 @@
+"""The broker's jars: fetched once with Maven from the pinned coordinates, then shared by every stack."""
+
+import fcntl
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from sitelog.deploy._java import find_maven
+from sitelog.streams.errors import UnavailableError
+
+KAFKA_VERSION = "4.3.1"
+FETCH_SECONDS_MAX = 600
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Return where the jars live: `SITELOG_KAFKA_JARS`, or else a folder of the user's cache."""
+    if chosen := environ.get("SITELOG_KAFKA_JARS"):
+        return Path(chosen)
+    root = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".cache")
+    return Path(root) / "sitelog" / f"kafka-{KAFKA_VERSION}"
+
+
+def fetch_jars(environ: Mapping[str, str], say: Callable[[str], None]) -> Path:
+    """Return the folder of jars, fetching them (44 MB) if it isn't there; it is whole or absent, never half.
+
+    Two that fetch at the same time wait for each other. Raises UnavailableError without Maven or network.
+    """
+    folder = cache_folder(environ)
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            say(f"Fetching Kafka {KAFKA_VERSION} with Maven (44 MB, once) into {folder}")
+            _fetch(folder, environ, say)
+    return folder
+
+
+def _fetch(folder: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    maven = find_maven(environ)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        jars = Path(scratch) / "jars"
+        with as_file(files("sitelog.deploy").joinpath("kafka", "pom.xml")) as pom:
+            # A copy, because Maven writes beside the pom, and the package may be read-only.
+            shutil.copyfile(pom, Path(scratch) / "pom.xml")
+        _run_maven(maven, Path(scratch), jars, environ, say)
+        if not list(jars.glob(f"kafka_*-{KAFKA_VERSION}.jar")):
+            raise UnavailableError(f"Maven ended well but brought no kafka_*-{KAFKA_VERSION}.jar into {jars}")
+        jars.rename(folder)
+
+
+def _run_maven(maven: str, scratch: Path, jars: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    command = [maven, "-B", "-f", str(scratch / "pom.xml"), "dependency:copy-dependencies"]
+    with subprocess.Popen(  # noqa: S603 - the user's own Maven, our own arguments
+        [*command, f"-DoutputDirectory={jars}"],
+        env=dict(environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        errors, copied = [], 0
+        for line in process.stdout or ():
+            if "[ERROR]" in line:
+                errors.append(line.strip())
+            if "Copying " in line:
+                copied += 1
+                say(f"  {copied} jars: {line.split('Copying ')[1].split(' to ')[0]}")
+        status = process.wait(FETCH_SECONDS_MAX)
+    if status != 0:
+        raise UnavailableError(
+            f"Maven couldn't fetch Kafka {KAFKA_VERSION} (exit {status}): {' '.join(errors[:3]) or 'no reason given'}. "
+            "Check the network and ~/.m2/settings.xml, or put the jars into a folder and name it in SITELOG_KAFKA_JARS"
+        )
