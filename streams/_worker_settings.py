@@ -1,0 +1,109 @@
+"""The configuration's `worker` and `append`: how much is in flight, and how long anything may take."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sitelog.streams._section import Host, Problem, Section, raise_if_any
+
+_MIB = 1_048_576
+
+
+class WorkerSettings(Section):
+    """A worker's limits. Seconds, unless the name says otherwise."""
+
+    # Records of one fetch, so of one transaction: more of them hardly helps, and a redo costs as many.
+    batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    # Bytes of one partition's fetch; four of them in flight stay far below the 300 MB of a worker.
+    batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
+    # Batches that wait for an agent; the next ones stay in Kafka. It is the back-pressure.
+    batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 4
+    # How long a fetch may wait for the first byte, in milliseconds: it delays what shares its connection.
+    fetch_wait_ms_max: Annotated[int, Field(ge=10, le=5_000)] = 500
+
+    # Until a silent worker's partitions go to others: all of the fail-over. Brokers refuse below 6.
+    session_timeout_seconds: Annotated[float, Field(ge=6, le=300)] = 10
+    # Three beats and more must fit into a session, so that a lost one costs nothing.
+    heartbeat_interval_seconds: Annotated[float, Field(ge=0.5, le=60)] = 2
+    # How long the group waits for its slowest member; longer than a drain.
+    rebalance_timeout_seconds: Annotated[float, Field(ge=6, le=600)] = 20
+    # Until batches in flight are given up when partitions are taken away; the fence keeps them harmless.
+    drain_seconds: Annotated[float, Field(ge=1, le=300)] = 12
+    # One request to Kafka; joining the group is one, so never below the session.
+    request_timeout_seconds: Annotated[float, Field(ge=6, le=600)] = 30
+    # A name that survives a restart (a pod's) makes it one without a rebalance: 3 s instead of 10 s.
+    # It must be unique. None is a member that leaves when it stops.
+    instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] | None = None
+
+    # How long a claim waits for a newer generation of its group before it takes the partition anyway.
+    claim_grace_seconds: Annotated[float, Field(ge=1, le=600)] = 20
+    # A fenced worker without a rebalance for so long isn't in the group: it ends, and is started again.
+    fence_grace_seconds: Annotated[float, Field(ge=5, le=3_600)] = 60
+
+    # Postgres ends what a frozen worker holds: the locks go before its successor needs them.
+    idle_in_transaction_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 5
+    lock_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 8
+    statement_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 15
+    transaction_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 20
+
+    # What to do with a changed field that somebody else has changed meanwhile; recorded either way.
+    conflict_policy: Literal["last_write_wins", "reject"] = "last_write_wins"
+
+    # Health and metrics; only this machine, as they have no password.
+    web_host: Host = "127.0.0.1"
+    # 0 takes any free port, and the log says which.
+    web_port: Annotated[int, Field(ge=0, le=65_535)] = 8_080
+    # No progress for so long, though there are events: not live any more, so that it is started again.
+    stuck_after_seconds: Annotated[float, Field(ge=5, le=3_600)] = 60
+    # From SIGTERM until the process ends, come what may: below the 30 s of most supervisors.
+    shutdown_seconds: Annotated[float, Field(ge=1, le=300)] = 10
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        raise_if_any(list(self._problems()))
+        return self
+
+    def _problems(self) -> Iterable[Problem]:
+        session, rebalance = self.session_timeout_seconds, self.rebalance_timeout_seconds
+        if self.heartbeat_interval_seconds * 3 > session:
+            yield (
+                ("heartbeat_interval_seconds",),
+                (
+                    f"expected at most a third of session_timeout_seconds ({session:g}), "
+                    f"got {self.heartbeat_interval_seconds:g}"
+                ),
+            )
+        if self.request_timeout_seconds < session:
+            yield (
+                ("request_timeout_seconds",),
+                f"expected at least session_timeout_seconds ({session:g}), got {self.request_timeout_seconds:g}",
+            )
+        if rebalance <= self.drain_seconds:
+            yield (
+                ("rebalance_timeout_seconds",),
+                f"expected more than drain_seconds ({self.drain_seconds:g}), got {rebalance:g}",
+            )
+        if self.idle_in_transaction_timeout_seconds >= session:
+            yield (
+                ("idle_in_transaction_timeout_seconds",),
+                (
+                    f"expected less than session_timeout_seconds ({session:g}), "
+                    f"got {self.idle_in_transaction_timeout_seconds:g}"
+                ),
+            )
+
+
+class AppendSettings(Section):
+    """A producer's limits."""
+
+    # Milliseconds to wait for more events before sending: a batch, at a cost that nobody sees.
+    linger_ms: Annotated[int, Field(ge=0, le=5_000)] = 5
+    # Bytes of one partition's batch; larger ones compress no better.
+    batch_bytes: Annotated[int, Field(ge=1_024, le=8 * _MIB)] = 262_144
+    # Events sent and not yet acknowledged; the next append waits. It is the back-pressure.
+    in_flight_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    # Until an event that no broker acknowledges is an error. Kafka's own idempotence covers the retries.
+    delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 30
+    # Bytes of one encoded event; Kafka's own limit. Larger things belong elsewhere, with a link here.
+    event_bytes_max: Annotated[int, Field(ge=1_024, le=16 * _MIB)] = _MIB

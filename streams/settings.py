@@ -1,0 +1,99 @@
+"""The configuration: one YAML file in the shape of the integration guide, checked before anything starts."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from sitelog.streams._database_settings import (
+    DatabaseSettings,
+    DatabasesSettings,
+    OwnerSettings,
+    PoolSettings,
+    ReplicaPoolSettings,
+    ReplicaSettings,
+)
+from sitelog.streams._event_schema_settings import EventSchemas, EventSchemaSettings
+from sitelog.streams._kafka_settings import KafkaSettings, SchemaRegistrySettings, TopicSettings
+from sitelog.streams._overrides import override
+from sitelog.streams._problems import report
+from sitelog.streams._section import Problem, Section, is_loopback, raise_if_any
+from sitelog.streams._worker_settings import AppendSettings, WorkerSettings
+from sitelog.streams._yaml import read_yaml
+from sitelog.streams.errors import ConfigError
+
+__all__ = [
+    "AppendSettings",
+    "DatabaseSettings",
+    "DatabasesSettings",
+    "EventSchemaSettings",
+    "KafkaSettings",
+    "OwnerSettings",
+    "PoolSettings",
+    "ReplicaPoolSettings",
+    "ReplicaSettings",
+    "SchemaRegistrySettings",
+    "Settings",
+    "TopicSettings",
+    "WorkerSettings",
+    "is_loopback",
+    "load_settings",
+]
+
+
+class Settings(Section):
+    """All of the configuration. Frozen: what a process started with is what it runs with."""
+
+    kafka_config: KafkaSettings
+    database_config: DatabasesSettings
+    # None named means the newest version of each event.
+    event_schemas: EventSchemas = Field(default_factory=dict)
+    worker: WorkerSettings = WorkerSettings()
+    append: AppendSettings = AppendSettings()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        raise_if_any(list(self._problems()))
+        return self
+
+    def _problems(self) -> Iterable[Problem]:
+        largest = max(self.append.event_bytes_max, self.append.batch_bytes)
+        if self.worker.batch_bytes_max < largest:
+            yield (
+                ("worker", "batch_bytes_max"),
+                (
+                    f"expected at least append's event_bytes_max and batch_bytes ({largest}), "
+                    f"got {self.worker.batch_bytes_max}"
+                ),
+            )
+
+
+def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Read the configuration at `path`, with `${NAME}` and `SITELOG__…` taken from `environ`.
+
+    A variable `SITELOG__WORKER__WEB_PORT=0` replaces what the file says of `worker.web_port`; lists are
+    written with commas. Raises ConfigError with a line for every problem found,
+    `file:line: dotted.field: expected …, got …`; no secret, and nothing that came out of a variable, is in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected UTF-8 text, got something else") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a file that can be read, got: {error.strerror}") from None
+    document = read_yaml(text, str(path), environ)
+    if document.data is None and not document.problems:
+        document.data = {}
+    if not isinstance(document.data, dict):
+        document.problems.append(((), "expected sections such as kafka_config, got something else"))
+        document.data = {}
+    overrides = override(document.data, environ)
+    try:
+        settings, invalid = Settings.model_validate(document.data), None
+    except ValidationError as error:
+        settings, invalid = None, error
+    problems = report(document, overrides, invalid, Settings)
+    if settings is None or problems:
+        raise ConfigError("\n".join(problems)) from None
+    return settings
