@@ -71,24 +71,6 @@ class Daemon:
             return None
         return Running(pid, float(record["started_at"]))
 
-    def was_started(self) -> bool:
-        """Return whether it should be running: it was started, and nobody has stopped it since."""
-        return self.pid_file.exists()
-
-    def stop(self, steps: Sequence[tuple[signal.Signals, float]]) -> None:
-        """Send each signal in turn, waiting its seconds for the end; harmless if nothing runs.
-
-        SIGKILL goes to the whole process group, so that nothing which the process started is left.
-        """
-        for number, seconds in steps:
-            running = self.running()
-            if running is None:
-                break
-            self._send(running.pid, number)
-            self._await_end(time.monotonic() + seconds)
-        if self.running() is None:
-            self.pid_file.unlink(missing_ok=True)
-
     def last_lines(self, count: int) -> list[str]:
         """Return the log's last lines, at most `count`; none if there is no log."""
         try:
@@ -99,23 +81,45 @@ class Daemon:
         except FileNotFoundError:
             return []
 
-    def _send(self, pid: int, number: signal.Signals) -> None:
-        try:
-            if number is signal.SIGKILL:
-                os.killpg(pid, number)
-            else:
-                os.kill(pid, number)
-        except ProcessLookupError:
-            return
-
-    def _await_end(self, deadline: float) -> None:
-        while self.running() is not None and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-
     def _rotate(self) -> None:
         """Keep one older log, so that a stack which is started for months doesn't fill the disk."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
             self.log.replace(self.log.with_suffix(".log.1"))
+
+
+def started_daemons(folder: Path) -> list[Daemon]:
+    """Return the handle of every process that was started for `folder` and not stopped since, alive or not."""
+    return [Daemon(folder, pid_file.stem) for pid_file in sorted((folder / "run").glob("*.json"))]
+
+
+def stop_together(daemons: Sequence[Daemon], steps: Sequence[tuple[signal.Signals, float]]) -> None:
+    """Send each signal in turn to all that still run, waiting its seconds for their end; harmless if none runs.
+
+    Raises nothing: one that not even SIGKILL ends (it hangs in the kernel) keeps its pid file.
+    """
+    for number, seconds in steps:
+        for daemon in daemons:
+            _send(daemon, number)
+        deadline = time.monotonic() + seconds
+        while any(daemon.running() for daemon in daemons) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    for daemon in daemons:
+        if daemon.running() is None:
+            daemon.pid_file.unlink(missing_ok=True)
+
+
+def _send(daemon: Daemon, number: signal.Signals) -> None:
+    running = daemon.running()
+    if running is None:
+        return
+    try:
+        if number is signal.SIGKILL:
+            # The whole process group, so that nothing which the process started is left.
+            os.killpg(running.pid, number)
+        else:
+            os.kill(running.pid, number)
+    except ProcessLookupError:
+        return
 
 
 def _reap(pid: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from sitelog.deploy._daemon import Daemon
+from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._jars import fetch_jars
 from sitelog.deploy._java import find_java
 from sitelog.deploy._ports import LOOPBACK, require_free
@@ -23,7 +23,7 @@ from sitelog.streams.errors import UnavailableError
 # A broker answers after 3 s here; with a log to recover on a busy machine 20 s were seen.
 START_SECONDS_MAX = 90
 # A clean stop writes snapshots and hands leadership over; 1 to 3 s are usual.
-STOP_STEPS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
+_STOP_STEPS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 _HEAP_MEGABYTES_MAX = 384
 _PROBE_SECONDS = 2.0
 _ADVICE = (
@@ -65,9 +65,12 @@ async def start_brokers(
 
 
 def stop_brokers(folder: Path, state: StackState) -> None:
-    """End every broker: politely, then after 20 s with SIGKILL; harmless if none runs."""
-    for broker in state.brokers:
-        broker_daemon(folder, broker).stop(STOP_STEPS)
+    """End all brokers, politely, then after 20 s with SIGKILL; harmless if none runs.
+
+    All at once: the last of three, left alone without a majority, waits in vain for a leave to go (5 s when the
+    others end with it, for ever when they ended before).
+    """
+    stop_together([broker_daemon(folder, broker) for broker in state.brokers], _STOP_STEPS)
 
 
 async def answers(port: int) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
-from sitelog.deploy._daemon import Daemon
+from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._ports import LOOPBACK, require_free
 from sitelog.deploy._postgres_data import SUPERUSER, ensure_data, find_binaries
 from sitelog.deploy._ready import DISK_FULL, Advice, until_ready
@@ -16,7 +16,7 @@ from sitelog.streams.errors import UnavailableError
 
 START_SECONDS_MAX = 60
 # SIGINT ends sessions and writes a checkpoint, SIGQUIT ends at once and recovers at the next start.
-STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+_STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 _ADVICE = (
     DISK_FULL,
     Advice("Address already in use", "Another process took the port meanwhile: run `sitelog up` again"),
@@ -78,7 +78,7 @@ async def start_postgres(folder: Path, state: StackState, environ: Mapping[str, 
 
 def stop_postgres(folder: Path) -> None:
     """End the server: sessions are cut, data is written; harmless if none runs."""
-    postgres_daemon(folder).stop(STOP_STEPS)
+    stop_together([postgres_daemon(folder)], _STOP_STEPS)
 
 
 async def connect_as_superuser(state: StackState, database: str = "postgres") -> asyncpg.Connection:
