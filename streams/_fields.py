@@ -3,13 +3,13 @@
 Each type stands for a `rule` or a type of the schema files; `_generate` writes them into `events`.
 """
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
+import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationInfo
 
 TIMESTAMP_MIN = datetime(2000, 1, 1, tzinfo=UTC)
@@ -59,24 +59,34 @@ def _sane(value: datetime) -> datetime:
     return in_utc
 
 
+def is_time_of_day(value: str) -> bool:
+    """Tell whether it is HH:MM, from 00:00 to 24:00."""
+    return _TIME_OF_DAY.fullmatch(value) is not None
+
+
 def _time_of_day(value: str) -> str:
-    if _TIME_OF_DAY.fullmatch(value) is None:
+    if not is_time_of_day(value):
         raise ValueError("expected HH:MM from 00:00 to 24:00")
     return value
 
 
-def _geojson(value: str) -> str:
+def geojson_problem(value: str) -> str | None:
+    """Say why this text is no GeoJSON object, or None if it may be one: its coordinates aren't looked at."""
+    if "\\u0000" in value:
+        return "the character NUL, which Postgres's jsonb can't hold"
     try:
-        parsed = json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"expected a GeoJSON object as JSON text, got {error}") from error
-    except RecursionError as error:
-        raise ValueError("expected a GeoJSON object as JSON text, got too many nested brackets") from error
+        parsed = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        return str(error)
     if not isinstance(parsed, dict) or not isinstance(parsed.get("type"), str):
-        # ValueError is what pydantic gathers; a TypeError would fly past it.
-        raise ValueError(  # noqa: TRY004
-            'expected a GeoJSON object with a "type" as JSON text'
-        )
+        return 'JSON without a "type"'
+    return None
+
+
+def _geojson(value: str) -> str:
+    problem = geojson_problem(value)
+    if problem is not None:
+        raise ValueError(f"expected a GeoJSON object as JSON text, got {problem}")
     return value
 
 
