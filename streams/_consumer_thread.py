@@ -13,9 +13,6 @@ from faust.types import TP
 from sitelog.streams._batch import Position
 from sitelog.streams.errors import Halt, Retry
 
-FETCH_MAX_WAIT_MS: Final = 500
-"""Faust hard-codes 1500: an idle long poll then delays the bounds check on the same connection by as much."""
-
 OFFSETS_TIMEOUT_SECONDS: Final = 15.0
 COMMIT_TIMEOUT_SECONDS: Final = 5.0
 LEAVE_TIMEOUT_SECONDS: Final = 1.5
@@ -26,12 +23,15 @@ EXIT_BELOW_START: Final = 74
 EXIT_OTHER_TOPIC: Final = 76
 
 
-class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+class BatchConsumerThread(AIOKafkaConsumerThread):
     """Adds to Faust's consumer thread what a position in Postgres needs: checked seeks, watched errors."""
+
+    app: Any  # a BatchApp
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 - Faust offers no setting for it
+        # Faust hard-codes 1500 ms: an idle long poll then delays the bounds check on its connection by as much.
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms_max  # noqa: SLF001
         return consumer
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -35,8 +36,11 @@ EXIT_FENCED: Final = 75
 EXIT_FLOW_STOPPED: Final = 78
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(driver.Consumer):
     """Reads claimed partitions and delivers one message per partition and poll."""
+
+    app: Any  # a BatchApp
+    _thread: BatchConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.claims: dict[TP, Claim] = {}
@@ -206,7 +210,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             0,
             None,
             None,
-            batch,
+            batch,  # type: ignore[arg-type]  # BatchSchema takes it out again
             None,
             tp=tp,
             serialized_key_size=0,
@@ -280,7 +284,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def _assigned(self) -> set[TP]:
         try:
             assigned: set[TP] = self.assignment()
-        except (IllegalStateError, driver.ConsumerNotStarted):
+        except (IllegalStateError, ConsumerNotStarted):
             return set()
         return assigned
 
@@ -296,7 +300,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         os._exit(halt.exit_code)
 
 
-class BatchTransport(driver.Transport):  # type: ignore[misc]
+class BatchTransport(driver.Transport):
     """Faust's aiokafka transport with the batch consumer; URL scheme `batch://`."""
 
     Consumer = BatchConsumer

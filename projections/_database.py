@@ -1,0 +1,142 @@
+"""Connections to Postgres: pools with timeouts on every side, and which errors heal by themselves."""
+
+import ssl
+from typing import Any, Final
+
+import asyncpg
+
+from sitelog.streams.errors import ConfigError, UnavailableError
+from sitelog.streams.settings import DatabaseSettings, WorkerSettings, is_loopback
+
+KEEPALIVES: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+
+TRANSACTION_TIMEOUT_SINCE: Final = (17, 0)
+"""The Postgres version that knows transaction_timeout."""
+
+COMMAND_TIMEOUT_SECONDS: Final = 20.0
+
+TRANSIENT: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+def transient(error: BaseException) -> bool:
+    """Tell whether the same again may work later: the server restarts, is busy, or a connection broke."""
+    # asyncpg's client-side DataError is an InterfaceError too, and repeating bad data helps nobody.
+    return type(error) is asyncpg.InterfaceError or isinstance(error, TRANSIENT)
+
+
+def refused_data(error: BaseException) -> bool:
+    """Tell whether Postgres can't hold a value: the fault of one event, not of the database."""
+    data = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+    client_side = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    return isinstance(error, data) or client_side or isinstance(error, OverflowError)
+
+
+async def open_pool(
+    database: DatabaseSettings, *, application: str = "sitelog", worker: WorkerSettings | None = None
+) -> asyncpg.Pool:
+    """Open the pool that `database` describes, for a worker with the timeouts that its fail-over depends on.
+
+    Raises UnavailableError where Postgres can't be reached and ConfigError where it refuses these credentials.
+    """
+    limits = database.connection_pool
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        if worker is not None and connection.get_server_version() >= TRANSACTION_TIMEOUT_SINCE:
+            await connection.execute(
+                "SELECT set_config('transaction_timeout', $1, FALSE)", f"{worker.transaction_timeout_seconds:.0f}s"
+            )
+
+    try:
+        pool: asyncpg.Pool = await asyncpg.create_pool(
+            **connect_options(database, application, timeouts(worker)),
+            min_size=limits.min_connections,
+            max_size=limits.max_connections,
+            max_inactive_connection_lifetime=limits.idle_timeout / 1000,
+            timeout=limits.connection_timeout / 1000,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            init=prepare,
+            reset=keep_session,
+        )
+    except Exception as error:
+        raise refusal(database, error) from error
+    return pool
+
+
+async def keep_session(_: asyncpg.Connection) -> None:
+    """Spare the round trip that asyncpg resets a session with: nothing here changes one."""
+
+
+async def connect(database: DatabaseSettings, *, application: str = "sitelog") -> asyncpg.Connection:
+    """Open one connection, for commands; the errors are those of `open_pool`."""
+    try:
+        return await asyncpg.connect(
+            **connect_options(database, application, {}), timeout=database.connection_pool.connection_timeout / 1000
+        )
+    except Exception as error:
+        raise refusal(database, error) from error
+
+
+def timeouts(worker: WorkerSettings | None) -> dict[str, str]:
+    """Return Postgres's own timeouts for a worker: a frozen one must lose its locks before its successor needs them."""
+    if worker is None:
+        return {}
+    return {
+        "idle_in_transaction_session_timeout": f"{worker.idle_in_transaction_timeout_seconds * 1000:.0f}ms",
+        "lock_timeout": f"{worker.lock_timeout_seconds * 1000:.0f}ms",
+        "statement_timeout": f"{worker.statement_timeout_seconds * 1000:.0f}ms",
+    }
+
+
+def connect_options(database: DatabaseSettings, application: str, session: dict[str, str]) -> dict[str, Any]:
+    """Return what asyncpg needs to connect; `session` are Postgres settings for the connection."""
+    return {
+        "host": database.host,
+        "port": database.port,
+        "user": database.username,
+        "password": database.password.get_secret_value() if database.password else None,
+        "database": database.database,
+        "ssl": ssl_context(database),
+        "server_settings": {"application_name": application, "timezone": "UTC", **KEEPALIVES, **session},
+    }
+
+
+def ssl_context(database: DatabaseSettings) -> ssl.SSLContext | str | bool:
+    """Return asyncpg's ssl argument: never one that falls back to plain text on a host that isn't loopback."""
+    mode = database.ssl_mode
+    if mode in ("verify-ca", "verify-full"):
+        context = ssl.create_default_context(cafile=database.ssl_rootcert)
+        context.check_hostname = mode == "verify-full"
+        return context
+    if mode in ("allow", "prefer") and not is_loopback(database.host):
+        return "require"
+    return False if mode == "disable" else mode
+
+
+def refusal(database: DatabaseSettings, error: Exception) -> Exception:
+    """Return what to tell a person of a connection that failed; the password is never part of it."""
+    where = f"Postgres at {database.host}:{database.port}, database {database.database}, user {database.username}"
+    if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
+        return ConfigError(f"{where}: refused: {error}. Check username and password in database_config")
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return ConfigError(f"{where}: {error}. Create it, or correct `database` in database_config")
+    if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionError) and "SSL" in str(error)):
+        return ConfigError(f"{where}: TLS with ssl_mode {database.ssl_mode} failed: {error}")
+    if transient(error):
+        return UnavailableError(f"{where} can't be reached: {error or type(error).__name__}. Is it running?")
+    return error

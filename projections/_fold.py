@@ -1,0 +1,202 @@
+"""Folds events into rows, in memory: no I/O, no clock, the same rows from the same events every time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sitelog.projections._merge import EVERY_FIELD, Conflict, Merged, Policy, Target, merge
+from sitelog.projections._projection import Handler, Key, Projection
+from sitelog.projections._registry import Plan
+from sitelog.streams._event import Event
+from sitelog.streams.errors import Park
+
+
+class Waits(Park):
+    """The event came before the one that creates its row."""
+
+    def __init__(self, projection: str, key: Key) -> None:
+        super().__init__("waiting", f"{projection} has no row {'/'.join(map(str, key))} yet: waiting for its creation")
+
+
+@dataclass(slots=True)
+class Stored:
+    """A row with what the store keeps beside it; `dirty` rows are to be written."""
+
+    row: Any
+    version: int
+    field_versions: dict[str, int]
+    updated_at: datetime
+    log_seq: int
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class Ranges:
+    """All rows of one entity in a History, by key, and the keys that are to be removed."""
+
+    rows: dict[Key, Stored]
+    removed: set[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """An event's place: its number in the log, and when it was appended."""
+
+    log_seq: int
+    append_time: datetime
+
+
+class Fold:
+    """The rows that a batch touches, and what its events make of them.
+
+    Load the rows that `wanted` names before `apply`. An event is applied to all read models or to none.
+    `decided` maps event ids to what was decided on their conflicts when they were applied first, so that a
+    replay decides alike whatever the policy is by then.
+    """
+
+    def __init__(self, plan: Plan, policy: Policy, decided: Mapping[str, Policy] | None = None) -> None:
+        self._handlers = plan.handlers
+        self._policy = policy
+        self._decided = decided or {}
+        self.rows: dict[Projection[Any], dict[Key, Stored]] = {p: {} for p in plan.projections if not p.per_entity}
+        self.ranges: dict[Projection[Any], dict[Key, Ranges]] = {p: {} for p in plan.projections if p.per_entity}
+
+    def wanted(self, event: Event) -> Iterator[tuple[Projection[Any], Key]]:
+        """Yield the rows, or in a History the entities, that `event` may touch."""
+        for handler in self._handlers[type(event)]:
+            key = handler.key(event)
+            if key is not None:
+                yield handler.projection, key
+
+    def creates_missing(self, event: Event) -> bool:
+        """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""
+        return any(
+            handler.kind == "creates" and self.rows[handler.projection].get(handler.key(event) or ()) is None
+            for handler in self._handlers[type(event)]
+        )
+
+    def apply(self, event: Event, at: At) -> tuple[Conflict, ...]:
+        """Fold one event into every read model, and return the conflicts that it met.
+
+        Raises Waits where a row that must exist doesn't, and Park where a read model can't take the event; then
+        nothing has changed.
+        """
+        staged: list[tuple[dict[Key, Any], Key, Any]] = []
+        conflicts: tuple[Conflict, ...] = ()
+        for handler in self._handlers[type(event)]:
+            key = handler.key(event)
+            if key is None:
+                continue
+            if handler.projection.per_entity:
+                known = self.ranges[handler.projection]
+                staged.append((known, key, self._follow(handler, known.get(key), event, at)))
+                continue
+            rows = self.rows[handler.projection]
+            stored = rows.get(key)
+            if stored is None and handler.needs_row:
+                raise Waits(handler.projection.name, key)
+            if handler.owns and stored is not None:
+                merged, stored = self._decide(handler, stored, event, at)
+                conflicts = merged.conflicts
+                if not merged.accepted:
+                    break  # rejected as a whole: the other read models must not see it either
+                event = _narrowed(event, merged)
+            else:
+                stored = self._call(handler, stored, event, at)
+            if stored is not None:
+                staged.append((rows, key, stored))
+        for target, key, value in staged:
+            target[key] = value
+        return conflicts
+
+    def _decide(self, handler: Handler, stored: Stored, event: Event, at: At) -> tuple[Merged, Stored]:
+        policy = self._decided.get(event.event_id, self._policy)
+        if handler.kind == "creates":
+            return self._create_again(handler, stored, event, at, policy)
+        projection = handler.projection
+        target = Target(
+            projection.name,
+            stored.row,
+            projection.index,
+            stored.version,
+            stored.field_versions,
+            _deleted(projection, stored),
+        )
+        merged = merge(target, handler.fields, handler.change(event), event.expected_version, policy)
+        if not merged.accepted:
+            return merged, stored
+        values = list(stored.row)
+        for index, value in merged.values.items():
+            values[index] = value
+        version = stored.version + 1
+        versions = stored.field_versions | dict.fromkeys(merged.accepted, version)
+        return merged, Stored(projection.make(values), version, versions, at.append_time, at.log_seq, dirty=True)
+
+    def _create_again(
+        self, handler: Handler, stored: Stored, event: Event, at: At, policy: Policy
+    ) -> tuple[Merged, Stored]:
+        """Create over a row that is there: as a matter of course if it was deleted, else by the policy."""
+        if _deleted(handler.projection, stored):
+            conflicts: tuple[Conflict, ...] = ()
+        else:
+            conflicts = (Conflict(handler.projection.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
+        if conflicts and policy == "reject":
+            return Merged({}, (), conflicts), stored
+        version = stored.version + 1
+        row = self._guarded(handler, event)
+        again = Stored(row, version, {EVERY_FIELD: version}, at.append_time, at.log_seq, dirty=True)
+        return Merged({}, (EVERY_FIELD,), conflicts), again
+
+    def _call(self, handler: Handler, stored: Stored | None, event: Event, at: At) -> Stored | None:
+        before = None if stored is None else stored.row
+        row = self._guarded(handler, event) if handler.kind == "creates" else self._guarded(handler, before, event)
+        if row is None:
+            return None
+        if stored is None:
+            return Stored(row, 1, {}, at.append_time, at.log_seq, dirty=True)
+        version = stored.version + 1
+        versions = stored.field_versions
+        if row is not before:
+            touched = handler.projection.fields_between(before, row)
+            versions = versions | dict.fromkeys(touched, version) if touched else versions
+        return Stored(row, version, versions, at.append_time, at.log_seq, dirty=True)
+
+    def _follow(self, handler: Handler, ranges: Ranges | None, event: Event, at: At) -> Ranges:
+        before = ranges.rows if ranges is not None else {}
+        key_of = handler.projection.key_of_row
+        folded = self._guarded(handler, tuple(stored.row for stored in before.values()), event)
+        rows: dict[Key, Stored] = {}
+        for row in sorted(folded, key=key_of):
+            key = key_of(row)
+            kept = before.get(key)
+            if kept is not None and kept.row == row:
+                rows[key] = kept
+            else:
+                version = 1 if kept is None else kept.version + 1
+                rows[key] = Stored(row, version, {}, at.append_time, at.log_seq, dirty=True)
+        removed = (ranges.removed if ranges is not None else set()) | (before.keys() - rows.keys())
+        return Ranges(rows, removed - rows.keys())
+
+    @staticmethod
+    def _guarded(handler: Handler, *args: Any) -> Any:
+        """Call the read model's own function: whatever it raises stops this entity and nobody else."""
+        try:
+            return handler.fold(*args)
+        except Park:
+            raise
+        except Exception as error:
+            raise Park(
+                "fold_failed", f"{handler.projection.name} can't take the event: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _deleted(projection: Projection[Any], stored: Stored) -> bool:
+    return projection.tombstone is not None and getattr(stored.row, projection.tombstone) is not None
+
+
+def _narrowed(event: Event, merged: Merged) -> Event:
+    """Leave the rejected fields out of what the other read models see."""
+    if any(conflict.resolution == "reject" for conflict in merged.conflicts) and hasattr(event, "changed_fields"):
+        return event.model_copy(update={"changed_fields": merged.accepted})
+    return event

@@ -1,0 +1,172 @@
+"""Takes records one by one: applies them, or puts them aside without stopping anybody but their entity."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sitelog.projections._fold import At, Fold, Waits
+from sitelog.projections._items import Item
+from sitelog.projections._log import LogRow, headers_json
+from sitelog.projections._parked import Closed, ParkedRow, Status
+from sitelog.streams._event import Event
+from sitelog.streams.errors import Park
+
+ConflictRow = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of the records: rows for the log, for the parked events and for the conflicts."""
+
+    log: list[LogRow] = field(default_factory=list)
+    parked: dict[int, ParkedRow] = field(default_factory=dict)
+    closed: list[Closed] = field(default_factory=list)
+    conflicts: list[ConflictRow] = field(default_factory=list)
+    duplicates: int = 0
+    last_event_time: datetime | None = None
+
+
+class Intake:
+    """Folds the records of one log partition, in their order, from the log seq `log_seq` on.
+
+    `stopped` are the entities that are stopped already, `waiting` the open events of those among them that a
+    creation in these records may set free, `known` the ids of events that are in the log already.
+    """
+
+    def __init__(
+        self,
+        fold: Fold,
+        log_partition: int,
+        log_seq: int,
+        now: datetime,
+        *,
+        stopped: dict[str, Status],
+        waiting: dict[str, list[Item]],
+        known: Iterable[str] = (),
+    ) -> None:
+        self.log_seq = log_seq
+        self.taken = Taken()
+        self._fold = fold
+        self._log_partition = log_partition
+        self._now = now
+        self._stopped = stopped
+        self._waiting = waiting
+        self._seen = set(known)
+
+    def take(self, item: Item) -> None:
+        """Apply one record, or put it aside with its reason."""
+        entity = item.entity_id
+        event = item.event
+        if event is None:
+            self._stop(item, item.problem or Park("unreadable", "no event"))
+            return
+        if event.event_id in self._seen:
+            self.taken.duplicates += 1
+            return
+        status = self._stopped.get(entity)
+        if status is None:
+            self._apply_or_stop(item, event)
+        elif status == "waiting" and self._fold.creates_missing(event):
+            self._create_and_release(item, event)
+        else:
+            self._put(item, "behind", Park("behind", "an earlier event of this entity is put aside"))
+            if status == "waiting":
+                self._waiting.setdefault(entity, []).append(item)
+
+    def _apply_or_stop(self, item: Item, event: Event) -> bool:
+        try:
+            self._apply(item, event)
+        except Waits as waits:
+            self._put(item, "waiting", waits)
+            self._stopped[item.entity_id] = "waiting"
+            self._waiting[item.entity_id] = [item]
+            return False
+        except Park as park:
+            self._stop(item, park)
+            return False
+        return True
+
+    def _create_and_release(self, item: Item, event: Event) -> None:
+        """Apply the creation that others wait for, and then those that waited, in their order."""
+        entity = item.entity_id
+        try:
+            self._apply(item, event)
+        except Park as park:
+            self._put(item, "behind", park)
+            self._waiting.setdefault(entity, []).append(item)
+            return
+        queue = self._waiting.pop(entity, [])
+        del self._stopped[entity]
+        for position, waiting in enumerate(queue):
+            if not self._release(waiting):
+                for behind in queue[position + 1 :]:
+                    self._put(behind, "behind", Park("behind", "an earlier event of this entity is put aside"))
+                self._waiting[entity] = queue[position:]
+                return
+
+    def _release(self, item: Item) -> bool:
+        event = item.event
+        if event is None:
+            self._stop(item, item.problem or Park("unreadable", "no event"))
+            return False
+        if event.event_id in self._seen:
+            self.taken.duplicates += 1
+            self._close(item, "discarded")
+            return True
+        if self._apply_or_stop(item, event):
+            self._close(item, "applied")
+            return True
+        return False
+
+    def _apply(self, item: Item, event: Event) -> None:
+        seq = self.log_seq + 1
+        conflicts = self._fold.apply(event, At(seq, item.append_time))
+        self.log_seq = seq
+        self._seen.add(event.event_id)
+        self.taken.last_event_time = event.event_timestamp
+        self.taken.log.append(
+            (
+                self._log_partition,
+                seq,
+                item.offset,
+                event.event_id,
+                event.event_type,
+                item.entity_id,
+                event.event_timestamp,
+                item.append_time,
+                self._now,
+                item.fingerprint,
+                headers_json(item.headers) if item.headers else None,
+                item.body,
+            )
+        )
+        for c in conflicts:
+            self.taken.conflicts.append(
+                (
+                    self._log_partition,
+                    seq,
+                    c.projection,
+                    item.entity_id,
+                    event.event_id,
+                    c.field,
+                    c.reason,
+                    c.expected,
+                    c.found,
+                    c.resolution,
+                    self._now,
+                )
+            )
+
+    def _stop(self, item: Item, park: Park) -> None:
+        if item.entity_id:
+            self._stopped.setdefault(item.entity_id, "parked")
+        self._put(item, "parked", park)
+
+    def _put(self, item: Item, status: Status, park: Park) -> None:
+        self.taken.parked[item.offset] = ParkedRow(item, status, park.reason, str(park))
+
+    def _close(self, item: Item, status: Any) -> None:
+        self.taken.parked.pop(item.offset, None)
+        if item.parked_id is not None:
+            self.taken.closed.append(Closed(item.parked_id, status))

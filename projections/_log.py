@@ -1,0 +1,97 @@
+"""The append-only log: what was applied, in its order, as it came."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+COLUMNS: Final = (
+    "log_partition",
+    "log_seq",
+    "kafka_offset",
+    "event_id",
+    "event_type",
+    "entity_id",
+    "event_time",
+    "append_time",
+    "ingest_time",
+    "schema_fingerprint",
+    "headers",
+    "payload",
+)
+
+EVENT_ID_KEY: Final = "event_log_event_id_key"
+
+KNOWN: Final = "SELECT event_id::text FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])"
+
+READ: Final = """
+SELECT log_seq, kafka_offset, event_type, append_time, schema_fingerprint, payload
+FROM sitelog.event_log
+WHERE log_partition = $1 AND log_seq > $2
+ORDER BY log_seq
+LIMIT $3
+"""
+
+SCHEMAS: Final = """
+INSERT INTO sitelog.avro_schema (fingerprint, name, version, schema)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])
+ON CONFLICT (fingerprint) DO NOTHING
+"""
+
+LogRow = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Logged:
+    """One event as the log has it; `payload` is Avro without framing."""
+
+    log_seq: int
+    kafka_offset: int
+    event_type: str
+    append_time: datetime
+    schema_fingerprint: int
+    payload: bytes
+
+
+async def append(connection: Any, rows: Sequence[LogRow]) -> None:
+    """Append rows in the order of COLUMNS. Raises UniqueViolationError where an event is in the log already."""
+    if rows:
+        await connection.copy_records_to_table("event_log", schema_name="sitelog", columns=COLUMNS, records=rows)
+
+
+def sent_before(error: BaseException) -> bool:
+    """Tell whether an append failed because an event is in the log already."""
+    return isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == EVENT_ID_KEY
+
+
+async def known(connection: Any, event_ids: Sequence[str]) -> set[str]:
+    """Return those of the event ids that are in the log."""
+    return {row[0] for row in await connection.fetch(KNOWN, event_ids)}
+
+
+async def read(connection: Any, log_partition: int, after: int, limit: int) -> list[Logged]:
+    """Return up to `limit` events after the log seq `after`, in their order."""
+    return [Logged(*row) for row in await connection.fetch(READ, log_partition, after, limit)]
+
+
+async def store_schemas(connection: Any, schemas: Iterable[tuple[int, str, str, str]]) -> None:
+    """Keep writer schemas, (fingerprint, name, version, JSON), so that the log can be read by itself."""
+    rows = list(schemas)
+    if rows:
+        await connection.execute(SCHEMAS, *(list(column) for column in zip(*rows, strict=True)))
+
+
+def headers_json(headers: Sequence[tuple[str, bytes]]) -> str | None:
+    """Return record headers as JSON, values in base64; None where there are none."""
+    if not headers:
+        return None
+    return orjson.dumps([[name, base64.b64encode(value or b"").decode()] for name, value in headers]).decode()
+
+
+def headers_from(text: str | None) -> list[tuple[str, bytes]]:
+    """Return what `headers_json` was given."""
+    return [] if text is None else [(name, base64.b64decode(value)) for name, value in orjson.loads(text)]

@@ -1,0 +1,129 @@
+"""How a partial update meets a row that has changed since its producer read it: field by field."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import orjson
+
+from sitelog.projections._projection import Change, Field
+
+Policy = Literal["last_write_wins", "reject"]
+Reason = Literal["old_value", "version", "deleted", "exists"]
+
+EVERY_FIELD: Final = "*"
+"""In field_versions: the version that holds for the fields not named, set when a deleted row is created again."""
+
+
+class Conflict(NamedTuple):
+    """One field of one event that met a value its producer didn't know of, and what was decided."""
+
+    projection: str
+    field: str
+    reason: Reason
+    expected: str | None
+    found: str | None
+    resolution: Policy
+
+
+class Target(NamedTuple):
+    """The row that a change meets: its columns' values, its version, and the versions of its fields."""
+
+    projection: str
+    row: tuple[Any, ...]
+    columns: Mapping[str, int]
+    version: int
+    field_versions: Mapping[str, int]
+    deleted: bool
+
+
+class Merged(NamedTuple):
+    """What is left of a change: the columns to set, the fields accepted, and the conflicts found."""
+
+    values: dict[int, Any]
+    accepted: tuple[str, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+def merge(
+    target: Target, fields: Mapping[str, Field], change: Change, expected_version: int | None, policy: Policy
+) -> Merged:
+    """Accept the fields that nobody else has changed, and decide on the others by `policy`.
+
+    A field conflicts when the producer's old value isn't the row's, or when the field changed after the
+    version that the producer expected. A field that already has the new value doesn't conflict. On a deleted
+    row every field conflicts and is rejected whatever the policy.
+    """
+    values: dict[int, Any] = {}
+    accepted: list[str] = []
+    conflicts: list[Conflict] = []
+    for name in change.fields:
+        field = fields[name]
+        new = (None,) * len(field.columns) if change.new is None else field.of(change.new)
+        reason = _reason(target, field, new, change.old, changed_since=_changed_since(target, name, expected_version))
+        resolution: Policy = "reject" if reason == "deleted" else policy
+        if reason is not None:
+            expected, found = _described(target, field, change.old, expected_version, reason)
+            conflicts.append(Conflict(target.projection, name, reason, expected, found, resolution))
+        if reason is None or resolution == "last_write_wins":
+            accepted.append(name)
+            for column, value in zip(field.columns, new, strict=True):
+                values[target.columns[column]] = value
+    return Merged(values, tuple(accepted), tuple(conflicts))
+
+
+def _changed_since(target: Target, name: str, expected_version: int | None) -> bool:
+    """Tell whether a field changed after the version that the producer expected, or that version is yet to come."""
+    if expected_version is None or expected_version == target.version:
+        return False
+    versions = target.field_versions
+    changed_at = versions.get(name, versions.get(EVERY_FIELD, 0))
+    return changed_at > expected_version or expected_version > target.version
+
+
+def _reason(
+    target: Target, field: Field, new: tuple[Any, ...], old: Any | None, *, changed_since: bool
+) -> Reason | None:
+    if target.deleted:
+        return "deleted"
+    if old is None and not changed_since:
+        return None
+    found = _found(target, field)
+    if _same(found, new):
+        return None
+    if old is not None and not _same(found, field.of(old)):
+        return "old_value"
+    return "version" if changed_since else None
+
+
+def _described(
+    target: Target, field: Field, old: Any | None, expected_version: int | None, reason: Reason
+) -> tuple[str | None, str | None]:
+    """Return what the producer expected and what was found, as text."""
+    if reason == "deleted":
+        return None, "deleted"
+    if reason == "version":
+        return str(expected_version), str(target.version)
+    return _text(field.of(old)), _text(_found(target, field))
+
+
+def _found(target: Target, field: Field) -> tuple[Any, ...]:
+    return tuple(target.row[target.columns[column]] for column in field.columns)
+
+
+def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return one == other or (len(one) == 1 and _same_json(one[0], other[0]))
+
+
+def _same_json(one: Any, other: Any) -> bool:
+    """Tell whether two texts are the same JSON: Postgres gives jsonb back with spaces and keys of its own."""
+    if not (isinstance(one, str) and isinstance(other, str) and one[:1] in "{[" and other[:1] in "{["):
+        return False
+    try:
+        return bool(orjson.loads(one) == orjson.loads(other))
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _text(values: tuple[Any, ...]) -> str | None:
+    plain = values[0] if len(values) == 1 else orjson.dumps(values, default=str).decode()
+    return None if plain is None else str(plain)

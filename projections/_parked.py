@@ -1,0 +1,148 @@
+"""Events put aside: whole, with their reason, and closed when they are applied or discarded."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from sitelog.projections._items import Item
+from sitelog.projections._log import headers_from, headers_json
+
+MESSAGE_CHARACTERS_MAX: Final = 2_000
+
+Status = Literal["parked", "waiting", "behind"]
+
+STOPPED: Final = """
+SELECT DISTINCT ON (entity_id) entity_id, status
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
+ORDER BY entity_id, kafka_offset
+"""
+
+OPEN: Final = """
+SELECT parked_id, kafka_offset, entity_id, status, append_time, key, value, headers
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
+ORDER BY kafka_offset
+"""
+
+INSERT: Final = """
+INSERT INTO sitelog.parked_event
+    (consumer, log_partition, parked_at, kafka_offset, entity_id, status, reason, message, key, value, headers,
+     append_time)
+SELECT $1, $2, $3, *
+FROM unnest($4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bytea[], $11::json[],
+            $12::timestamptz[])
+"""
+
+CLOSE: Final = """
+UPDATE sitelog.parked_event AS p
+SET status = c.status, closed_at = $2, closed_by = $3
+FROM unnest($1::bigint[], $4::text[]) AS c(parked_id, status)
+WHERE p.parked_id = c.parked_id
+"""
+
+RESTATE: Final = """
+UPDATE sitelog.parked_event AS p
+SET status = c.status, reason = c.reason, message = c.message
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) AS c(parked_id, status, reason, message)
+WHERE p.parked_id = c.parked_id
+"""
+
+STOPPED_ENTITIES: Final = """
+SELECT count(DISTINCT entity_id)
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id <> ''
+"""
+
+
+@dataclass(slots=True)
+class ParkedRow:
+    """One event to put aside."""
+
+    item: Item
+    status: Status
+    reason: str
+    message: str
+
+
+@dataclass(slots=True)
+class Closed:
+    """One parked event that is over: applied, or discarded as a repetition or by a person."""
+
+    parked_id: int
+    status: Literal["applied", "discarded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The parked events of one consumer and log partition, within a transaction that holds the position's lock."""
+
+    connection: Any
+    consumer: str
+    log_partition: int
+
+    async def stopped(self, entities: Collection[str]) -> dict[str, Status]:
+        """Return which of the entities are stopped, and whether by a bad event or for want of their creation."""
+        rows = await self.connection.fetch(STOPPED, self.consumer, self.log_partition, list(entities))
+        return {row["entity_id"]: row["status"] for row in rows}
+
+    async def open(self, entities: Collection[str]) -> list[tuple[Item, Status]]:
+        """Return the entities' open events in their order, not decoded yet."""
+        if not entities:
+            return []
+        rows = await self.connection.fetch(OPEN, self.consumer, self.log_partition, list(entities))
+        return [(_item(row), row["status"]) for row in rows]
+
+    async def put(self, parked: Sequence[ParkedRow], at: datetime) -> None:
+        """Put events aside; those that are here already get their new status and reason."""
+        new = [row for row in parked if row.item.parked_id is None]
+        if new:
+            columns = zip(*(_columns(row) for row in new), strict=True)
+            await self.connection.execute(INSERT, self.consumer, self.log_partition, at, *(list(c) for c in columns))
+        old = [(row.item.parked_id, row.status, row.reason, row.message) for row in parked if row.item.parked_id]
+        if old:
+            await self.connection.execute(RESTATE, *(list(column) for column in zip(*old, strict=True)))
+
+    async def close(self, closed: Sequence[Closed], at: datetime, by: str) -> None:
+        """Close events; they stay as a record."""
+        if closed:
+            await self.connection.execute(
+                CLOSE, [row.parked_id for row in closed], at, by, [row.status for row in closed]
+            )
+
+    async def stopped_entities(self) -> int:
+        """Return how many entities are stopped."""
+        count: int = await self.connection.fetchval(STOPPED_ENTITIES, self.consumer, self.log_partition)
+        return count
+
+
+def _item(row: Any) -> Item:
+    return Item(
+        offset=row["kafka_offset"],
+        append_time=row["append_time"],
+        key=row["key"],
+        value=row["value"],
+        headers=headers_from(row["headers"]),
+        entity_id=row["entity_id"],
+        event=None,
+        fingerprint=0,
+        body=b"",
+        problem=None,
+        parked_id=row["parked_id"],
+    )
+
+
+def _columns(row: ParkedRow) -> tuple[Any, ...]:
+    item = row.item
+    return (
+        item.offset,
+        item.entity_id,
+        row.status,
+        row.reason,
+        row.message[:MESSAGE_CHARACTERS_MAX].replace("\x00", "\\0"),
+        item.key,
+        item.value,
+        headers_json(item.headers),
+        item.append_time,
+    )

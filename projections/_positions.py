@@ -1,0 +1,107 @@
+"""Where a consumer stands: claimed with a rising epoch, moved only together with what it applied."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from sitelog.projections._database import transient
+from sitelog.streams._batch import Position
+from sitelog.streams.errors import Halt, Retry
+
+CLAIM: Final = """
+INSERT INTO sitelog.consumer_position AS o
+    (consumer, log_partition, next_offset, log_seq, epoch, generation, owner, updated_at)
+SELECT $1, log_partition, 0, 0, 1, $4, $5, now()
+FROM sitelog.log_partition
+WHERE topic = $2 AND partition = $3
+ON CONFLICT (consumer, log_partition) DO UPDATE
+SET epoch = o.epoch + 1, generation = $4, owner = $5, updated_at = now()
+WHERE o.generation <= $4 OR $6
+RETURNING next_offset, epoch, anchor
+"""
+
+KNOWN_PARTITION: Final = "SELECT log_partition FROM sitelog.log_partition WHERE topic = $1 AND partition = $2"
+
+LOCK: Final = """
+SELECT p.log_partition, o.next_offset, o.log_seq, o.epoch, o.parked_entities, o.last_event_time
+FROM sitelog.consumer_position AS o
+JOIN sitelog.log_partition AS p USING (log_partition)
+WHERE o.consumer = $1 AND p.topic = $2 AND p.partition = $3
+FOR UPDATE OF o
+"""
+
+MOVE: Final = """
+WITH moved AS (
+    UPDATE sitelog.consumer_position
+    SET next_offset = $4, log_seq = $5, anchor = $6, parked_entities = $7, last_event_time = $8, updated_at = now()
+    WHERE consumer = $1 AND log_partition = $2 AND epoch = $3
+    RETURNING consumer, log_partition, next_offset, log_seq
+)
+SELECT pg_notify('sitelog_position', row_to_json(moved)::text) FROM moved
+"""
+
+
+@dataclass(slots=True)
+class Locked:
+    """A position under a row lock: what a transaction starts from."""
+
+    log_partition: int
+    next_offset: int
+    log_seq: int
+    epoch: int
+    parked_entities: int
+    last_event_time: datetime | None
+
+
+class PostgresPositions:
+    """Claims positions for one consumer. `owner` names this process for people who look."""
+
+    def __init__(self, pool: asyncpg.Pool, consumer: str, owner: str) -> None:
+        self._pool = pool
+        self._consumer = consumer
+        self._owner = owner
+
+    async def claim(self, topic: str, partition: int, generation: int, *, force: bool) -> Position | None:
+        """Raise the epoch and return the position, or None while a newer Kafka generation holds the partition.
+
+        Raises Retry while Postgres is away or the row is locked, and Halt for a partition that the database
+        was not told of.
+        """
+        try:
+            async with self._pool.acquire() as connection:
+                row = await connection.fetchrow(CLAIM, self._consumer, topic, partition, generation, self._owner, force)
+                known = row is not None or await connection.fetchval(KNOWN_PARTITION, topic, partition) is not None
+        except Exception as error:
+            if transient(error):
+                raise Retry(f"Postgres: {error}") from error
+            raise
+        if not known:
+            raise Halt(
+                f"{topic}[{partition}] is not in sitelog.log_partition: the topic has more partitions than the "
+                "configuration says, or the database was set up for another one; see `sitelog topics check`, "
+                "then `sitelog db init`"
+            )
+        return None if row is None else Position(row["next_offset"], row["epoch"], row["anchor"])
+
+
+async def lock(connection: Any, consumer: str, topic: str, partition: int) -> Locked | None:
+    """Lock and return the position, None where nobody has claimed the partition yet."""
+    row = await connection.fetchrow(LOCK, consumer, topic, partition)
+    return None if row is None else Locked(*row)
+
+
+async def move(connection: Any, consumer: str, position: Locked, anchor: int | None) -> None:
+    """Write a locked position back, and tell those who listen on `sitelog_position`."""
+    await connection.execute(
+        MOVE,
+        consumer,
+        position.log_partition,
+        position.epoch,
+        position.next_offset,
+        position.log_seq,
+        anchor,
+        position.parked_entities,
+        position.last_event_time,
+    )

@@ -1,0 +1,214 @@
+"""What a read model is: a name, a row, and one pure function per event. The store does all I/O."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+
+from sitelog.projections._columns import columns
+from sitelog.streams._event import Event
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+E = TypeVar("E", bound=Event)
+V = TypeVar("V")
+
+Key = tuple[Any, ...]
+KeyOf = Callable[[Any], Key | None]
+
+BOOKKEEPING: Final = {
+    "version": "bigint NOT NULL",
+    "field_versions": "json",
+    "updated_at": "timestamptz NOT NULL",
+    "log_partition": "smallint NOT NULL",
+    "log_seq": "bigint NOT NULL",
+}
+"""Columns that the store keeps in every read model: events applied to the row, the version at which each
+field changed last, when the last event was appended, and its place in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How one field of an event's values becomes columns: `of` returns one value per column."""
+
+    columns: tuple[str, ...]
+    of: Callable[[Any], tuple[Any, ...]]
+
+
+def field_of(column: str, attribute: str | None = None) -> Field:
+    """Return the field that goes into one column as it is, from the attribute of the same name unless given."""
+    read = attrgetter(attribute or column)
+    return Field((column,), lambda values: (read(values),))
+
+
+class Change(NamedTuple):
+    """A partial update, as a merge sees it: which fields are meant, what the producer saw, what it wants."""
+
+    fields: Sequence[str]
+    old: Any | None
+    new: Any | None
+
+
+def change_of(event: Any) -> Change:
+    """Read a change from an event with changed_fields, old_values and new_values."""
+    return Change(event.changed_fields, event.old_values, event.new_values)
+
+
+Kind = Literal["creates", "changes", "records", "merges"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One event type's effect on one read model."""
+
+    projection: "Projection[Any]"
+    kind: Kind
+    key: KeyOf
+    fold: Callable[..., Any]
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    change: Callable[[Any], Change] = change_of
+
+    @property
+    def owns(self) -> bool:
+        """Whether this handler decides on conflicts: at most one per event type."""
+        return self.kind in ("creates", "merges")
+
+    @property
+    def needs_row(self) -> bool:
+        """Whether an event that finds no row must wait for its creation."""
+        return self.kind in ("changes", "merges")
+
+
+class Projection(Generic[Row]):
+    """A read model with one row per key, in the table `<name>_v<version>` behind the view `<name>`.
+
+    `key` names the key columns; the first one is the id of the entity, because events of different
+    entities have no common order. `name` is identity and never changes; another meaning of the rows is a
+    new `version`. `tombstone` names the column that is set when the entity is deleted: a row with it takes
+    no further updates.
+
+    An event of a type that no handler names leaves the read model as it is.
+    """
+
+    per_entity: bool = False
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int,
+        key: str | tuple[str, ...],
+        row: type[Row],
+        tombstone: str | None = None,
+        indexes: Sequence[tuple[str, ...]] = (),
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.key = (key,) if isinstance(key, str) else key
+        self.row = row
+        self.columns = columns(row)
+        self.index = {column: index for index, column in enumerate(self.columns)}
+        self.make: Callable[[Sequence[Any]], Row] = row._make  # type: ignore[attr-defined]
+        self._fields: dict[str, Field] = {}
+        self.tombstone = tombstone
+        self.indexes = tuple(indexes)
+        self.handlers: dict[type[Event], Handler] = {}
+        self._check()
+
+    @property
+    def table(self) -> str:
+        """The table's name, without its schema."""
+        return f"{self.name}_v{self.version}"
+
+    def creates(
+        self, *events: type[E], key: KeyOf | None = None
+    ) -> Callable[[Callable[[E], Row | None]], Callable[[E], Row | None]]:
+        """Register the function that makes the row. A row that is there already is a conflict."""
+        return self._register("creates", events, key)
+
+    def changes(
+        self, *events: type[E], key: KeyOf | None = None
+    ) -> Callable[[Callable[[Row, E], Row]], Callable[[Row, E], Row]]:
+        """Register a function that changes the row. An event that comes before the row waits for it."""
+        return self._register("changes", events, key)
+
+    def records(
+        self, *events: type[E], key: KeyOf | None = None
+    ) -> Callable[[Callable[[Row | None, E], Row | None]], Callable[[Row | None, E], Row | None]]:
+        """Register a function that makes the row or replaces it; None leaves things as they are."""
+        return self._register("records", events, key)
+
+    def merges(
+        self,
+        event: type[E],
+        fields: Mapping[str, Field],
+        *,
+        change: Callable[[E], Change] = change_of,
+        key: KeyOf | None = None,
+    ) -> None:
+        """Let the changed fields of `event` be written into the row, with conflicts detected field by field."""
+        self._fields.update(fields)
+        self._add(event, Handler(self, "merges", key or self._key_of_event, self._no_fold, fields, change))
+
+    def key_of_row(self, row: Row) -> Key:
+        """Return the key columns of a row."""
+        return tuple(row[self.index[column]] for column in self.key)
+
+    def fields_between(self, before: Row, after: Row) -> list[str]:
+        """Return the fields, of those that updates can change, in which two rows differ."""
+        differ = {column for column, index in self.index.items() if before[index] != after[index]}
+        return [name for name, field in self._fields.items() if not differ.isdisjoint(field.columns)]
+
+    def _register(self, kind: Kind, events: Sequence[type[Event]], key: KeyOf | None) -> Callable[[Any], Any]:
+        def register(fold: Any) -> Any:
+            for event in events:
+                self._add(event, Handler(self, kind, key or self._key_of_event, fold))
+            return fold
+
+        return register
+
+    def _add(self, event: type[Event], handler: Handler) -> None:
+        if event in self.handlers:
+            raise ValueError(f"{self.name}: {event.event_type} is handled twice")
+        self.handlers[event] = handler
+
+    def _key_of_event(self, event: Event) -> Key:
+        return tuple(getattr(event, column) for column in self.key)
+
+    @staticmethod
+    def _no_fold(*_: object) -> None:
+        """Do nothing: a merge is done by the fold itself."""
+
+    def _check(self) -> None:
+        if not self.name.isidentifier() or self.name != self.name.lower():
+            raise ValueError(f"read model {self.name!r}: expected a lower-case name that SQL takes unquoted")
+        missing = [column for column in self.key if column not in self.columns]
+        if missing:
+            raise ValueError(f"{self.name}: key columns {missing} are not fields of {self.row.__name__}")
+        reserved = sorted(self.columns.keys() & BOOKKEEPING.keys())
+        if reserved:
+            raise ValueError(f"{self.name}: {reserved} are kept by the store; name the fields differently")
+        if self.tombstone is not None and self.tombstone not in self.columns:
+            raise ValueError(f"{self.name}: tombstone {self.tombstone!r} is not a field of {self.row.__name__}")
+
+
+Rows = tuple[Row, ...]
+
+
+class History(Projection[Row]):
+    """A read model with any number of rows per entity, such as time ranges: the fold sees them all, in key order.
+
+    Handlers are registered with `records` and take and return all rows of the entity; what they leave out
+    is removed, what they change is written.
+    """
+
+    per_entity = True
+
+    def follows(
+        self, *events: type[E], when: Callable[[E], bool] | None = None
+    ) -> Callable[[Callable[[Rows[Row], E], Rows[Row]]], Callable[[Rows[Row], E], Rows[Row]]]:
+        """Register a function from the entity's rows to its rows; events for which `when` is false are passed over."""
+
+        def key(event: Any) -> Key | None:
+            return (event.entity_id,) if when is None or when(event) else None
+
+        return self._register("records", events, key)

@@ -1,0 +1,138 @@
+"""A read model's table: its DDL, and the queries that load and write rows by the hundred."""
+
+from collections.abc import Collection, Iterable
+from functools import cached_property
+from typing import Any, Final
+
+import orjson
+
+from sitelog.projections._fold import Ranges, Stored
+from sitelog.projections._projection import BOOKKEEPING, Key, Projection
+
+# Every name in this SQL is a literal of a read model's file, checked to be an identifier; values are parameters.
+# ruff: noqa: S608
+
+LOADED: Final = ("version", "field_versions", "updated_at", "log_seq")
+
+
+class Table:
+    """The table of one projection; `suffix` names a second one that a replay builds beside it."""
+
+    def __init__(self, projection: Projection[Any], suffix: str = "") -> None:
+        self.projection = projection
+        self.name = projection.table + suffix
+        self._width = len(projection.columns)
+        self._types = [kind for kind, _ in projection.columns.values()] + [
+            kind.removesuffix(" NOT NULL") for kind in BOOKKEEPING.values()
+        ]
+
+    @cached_property
+    def create_sql(self) -> str:
+        """DDL of the table and its indexes."""
+        lines = [
+            f"    {column} {kind}{'' if nullable else ' NOT NULL'}"
+            for column, (kind, nullable) in self.projection.columns.items()
+        ]
+        lines += [f"    {column} {kind}" for column, kind in BOOKKEEPING.items()]
+        lines.append(f"    PRIMARY KEY ({', '.join(self.projection.key)})")
+        indexes = "".join(
+            f"CREATE INDEX {self.name}_{'_'.join(columns)}_idx ON public.{self.name} ({', '.join(columns)});\n"
+            for columns in self.projection.indexes
+        )
+        # Rows are changed often: room on the page keeps their new versions beside the old ones.
+        body = ",\n".join(lines)
+        return f"CREATE TABLE public.{self.name} (\n{body}\n) WITH (fillfactor = 80);\n{indexes}"
+
+    @cached_property
+    def view_sql(self) -> str:
+        """DDL of the view under the read model's own name, without what only the store needs."""
+        shown = [*self.projection.columns, *(column for column in BOOKKEEPING if column != "field_versions")]
+        return (
+            f"CREATE OR REPLACE VIEW public.{self.projection.name} AS SELECT {', '.join(shown)} FROM public.{self.name}"
+        )
+
+    @cached_property
+    def load_sql(self) -> str:
+        """Query for the rows of given keys, or in a History of given entities; one array per key column."""
+        wanted = self._wanted
+        columns = ", ".join(f"t.{column}" for column in (*self.projection.columns, *LOADED))
+        if len(wanted) == 1:
+            return f"SELECT {columns} FROM public.{self.name} AS t WHERE t.{wanted[0]} = ANY($1)"
+        arrays = ", ".join(f"${n}::{self._array(column)}" for n, column in enumerate(wanted, 1))
+        names = ", ".join(wanted)
+        return f"SELECT {columns} FROM public.{self.name} AS t JOIN unnest({arrays}) AS w({names}) USING ({names})"
+
+    @cached_property
+    def upsert_sql(self) -> str:
+        """Statement that writes rows, one array per column; a row never goes back in its log."""
+        columns = [*self.projection.columns, *BOOKKEEPING]
+        arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(self._types, 1))
+        updates = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in self.projection.key)
+        return (
+            f"INSERT INTO public.{self.name} AS t ({', '.join(columns)}) SELECT * FROM unnest({arrays}) "
+            f"ON CONFLICT ({', '.join(self.projection.key)}) DO UPDATE SET {updates} "
+            "WHERE excluded.log_seq > t.log_seq"
+        )
+
+    @cached_property
+    def delete_sql(self) -> str:
+        """Statement that removes rows, one array per key column."""
+        arrays = ", ".join(f"${n}::{self._array(column)}" for n, column in enumerate(self.projection.key, 1))
+        names = ", ".join(self.projection.key)
+        same = " AND ".join(f"t.{column} = w.{column}" for column in self.projection.key)
+        return f"DELETE FROM public.{self.name} AS t USING unnest({arrays}) AS w({names}) WHERE {same}"
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return self.projection.key[:1] if self.projection.per_entity else self.projection.key
+
+    def _array(self, column: str) -> str:
+        return f"{self.projection.columns[column][0]}[]"
+
+    async def load(self, connection: Any, keys: Collection[Key]) -> dict[Key, Stored]:
+        """Return the rows that there are of the keys, by their own key."""
+        if not keys:
+            return {}
+        rows = await connection.fetch(self.load_sql, *(list(column) for column in zip(*keys, strict=True)))
+        loaded = (self._stored(row) for row in rows)
+        key_of = self.projection.key_of_row
+        return {key_of(stored.row): stored for stored in loaded}
+
+    async def load_ranges(self, connection: Any, entities: Collection[Key]) -> dict[Key, Ranges]:
+        """Return all rows of the entities, in key order, by entity."""
+        stored = await self.load(connection, entities)
+        ranges: dict[Key, Ranges] = {}
+        for key in sorted(stored):
+            ranges.setdefault(key[:1], Ranges({}, set())).rows[key] = stored[key]
+        return ranges
+
+    def _stored(self, row: Any) -> Stored:
+        values = tuple(row)
+        version, field_versions, updated_at, log_seq = values[self._width :]
+        versions = orjson.loads(field_versions) if field_versions else {}
+        return Stored(self.projection.make(values[: self._width]), version, versions, updated_at, log_seq)
+
+    async def write(self, connection: Any, log_partition: int, rows: Iterable[Stored]) -> int:
+        """Write the rows that are dirty, in key order so that nobody deadlocks; return how many."""
+        key_of = self.projection.key_of_row
+        dirty = sorted((stored for stored in rows if stored.dirty), key=lambda stored: key_of(stored.row))
+        if dirty:
+            await connection.execute(self.upsert_sql, *self._arrays(dirty, log_partition))
+        return len(dirty)
+
+    def _arrays(self, dirty: list[Stored], log_partition: int) -> list[list[Any]]:
+        columns = [list(column) for column in zip(*(stored.row for stored in dirty), strict=True)]
+        versions = [orjson.dumps(s.field_versions).decode() if s.field_versions else None for s in dirty]
+        return [
+            *columns,
+            [stored.version for stored in dirty],
+            versions,
+            [stored.updated_at for stored in dirty],
+            [log_partition] * len(dirty),
+            [stored.log_seq for stored in dirty],
+        ]
+
+    async def remove(self, connection: Any, keys: Collection[Key]) -> None:
+        """Remove rows by key."""
+        if keys:
+            await connection.execute(self.delete_sql, *(list(column) for column in zip(*sorted(keys), strict=True)))

@@ -1,0 +1,43 @@
+"""All read models' tables together: load what a batch may touch, write what it changed."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from sitelog.projections._fold import Fold
+from sitelog.projections._projection import Key, Projection
+from sitelog.projections._registry import Plan
+from sitelog.projections._table import Table
+from sitelog.streams._event import Event
+
+
+class Tables:
+    """The tables of a plan's projections; `suffix` as in Table."""
+
+    def __init__(self, plan: Plan, suffix: str = "") -> None:
+        self.tables = {projection: Table(projection, suffix) for projection in plan.projections}
+
+    async def load(self, connection: Any, fold: Fold, events: Iterable[Event]) -> None:
+        """Load every row that the events may touch and the fold doesn't have, with one query per read model."""
+        wanted: defaultdict[Projection[Any], set[Key]] = defaultdict(set)
+        for event in events:
+            for projection, key in fold.wanted(event):
+                wanted[projection].add(key)
+        for projection, keys in wanted.items():
+            table = self.tables[projection]
+            if projection.per_entity:
+                fold.ranges[projection].update(
+                    await table.load_ranges(connection, keys - fold.ranges[projection].keys())
+                )
+            else:
+                fold.rows[projection].update(await table.load(connection, keys - fold.rows[projection].keys()))
+
+    async def write(self, connection: Any, fold: Fold, log_partition: int) -> None:
+        """Write every row that the fold has changed, with one statement per read model."""
+        for projection, rows in fold.rows.items():
+            await self.tables[projection].write(connection, log_partition, rows.values())
+        for projection, entities in fold.ranges.items():
+            table = self.tables[projection]
+            await table.remove(connection, {key for ranges in entities.values() for key in ranges.removed})
+            stored = (stored for ranges in entities.values() for stored in ranges.rows.values())
+            await table.write(connection, log_partition, stored)

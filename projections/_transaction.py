@@ -1,0 +1,157 @@
+"""One record batch, one transaction: position, log, read models, parked events and conflicts, or nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from zlib import crc32
+
+from sitelog.projections import _conflicts, _log, _positions
+from sitelog.projections._fold import Fold
+from sitelog.projections._intake import Intake, Taken
+from sitelog.projections._items import Item, reread
+from sitelog.projections._merge import Policy
+from sitelog.projections._parked import Shelf, Status
+from sitelog.projections._positions import Locked
+from sitelog.projections._registry import Plan
+from sitelog.projections._tables import Tables
+from sitelog.streams.codec import Codec
+
+Verdict = Literal["applied", "applied_before", "fenced", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch.
+
+    `applied_before`: an earlier try had committed although its connection broke. `fenced`: somebody else has
+    claimed the partition since. `lost`: a batch before this one never arrived. In these three nothing was
+    written, and the counts are 0.
+    """
+
+    verdict: Verdict
+    events: int = 0
+    duplicates: int = 0
+    parked: int = 0
+    waiting: int = 0
+    conflicts: int = 0
+    last_event_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Items `[start, end)` of one partition, to be applied under the claim of `epoch`."""
+
+    topic: str
+    partition: int
+    epoch: int
+    start: int
+    end: int
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    shelf: Shelf
+    fold: Fold
+    intake: Intake
+
+
+class Projector:
+    """Applies slices of a partition for one consumer. `now` is asked once per slice for the ingest time."""
+
+    def __init__(self, plan: Plan, codec: Codec, *, consumer: str, policy: Policy, now: Callable[[], datetime]) -> None:
+        self._plan = plan
+        self._codec = codec
+        self._consumer = consumer
+        self._policy = policy
+        self._now = now
+        self._tables = Tables(plan)
+
+    async def apply(self, connection: Any, part: Slice, *, check_known: bool = False) -> Outcome:
+        """Apply a slice, or find that it must not be applied.
+
+        Without `check_known` an event that is in the log already makes the append fail, see `_log.sent_before`:
+        sending twice is rare, and looking for it in every batch is not free.
+        """
+        async with connection.transaction():
+            position = await _positions.lock(connection, self._consumer, part.topic, part.partition)
+            verdict = judge(position, part)
+            if verdict != "applied" or position is None:
+                return Outcome(verdict)
+            intake = await self._take(connection, position, part, check_known=check_known)
+            return await self._write(connection, position, part, intake)
+
+    async def _take(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> _Work:
+        shelf = Shelf(connection, self._consumer, position.log_partition)
+        stopped, waiting = await self._stopped(shelf, position, part)
+        events = [item.event for item in part.items if item.event is not None]
+        events += [item.event for items in waiting.values() for item in items if item.event is not None]
+        fold = Fold(self._plan, self._policy)
+        await self._tables.load(connection, fold, events)
+        known = await _log.known(connection, [event.event_id for event in events]) if check_known else ()
+        intake = Intake(
+            fold,
+            position.log_partition,
+            position.log_seq,
+            self._now(),
+            stopped=stopped,
+            waiting=waiting,
+            known=known,
+        )
+        for item in part.items:
+            intake.take(item)
+        return _Work(shelf, fold, intake)
+
+    async def _stopped(
+        self, shelf: Shelf, position: Locked, part: Slice
+    ) -> tuple[dict[str, Status], dict[str, list[Item]]]:
+        """Look which entities are stopped, and take those events along that a creation here may set free."""
+        if position.parked_entities == 0:
+            return {}, {}
+        stopped = await shelf.stopped({item.entity_id for item in part.items})
+        created = {
+            item.entity_id for item in part.items if item.event is not None and self._plan.creates(type(item.event))
+        }
+        waiting: dict[str, list[Item]] = {}
+        for item, _ in await shelf.open({e for e in created if stopped.get(e) == "waiting"}):
+            waiting.setdefault(item.entity_id, []).append(reread(item, part.topic, self._codec))
+        return stopped, waiting
+
+    async def _write(self, connection: Any, position: Locked, part: Slice, work: _Work) -> Outcome:
+        taken = work.intake.taken
+        now = self._now()
+        await _log.append(connection, taken.log)
+        await self._tables.write(connection, work.fold, position.log_partition)
+        await _conflicts.record(connection, taken.conflicts)
+        if taken.parked or taken.closed:
+            await work.shelf.put(list(taken.parked.values()), now)
+            await work.shelf.close(taken.closed, now, self._consumer)
+            position.parked_entities = await work.shelf.stopped_entities()
+        position.next_offset = part.end
+        position.log_seq = work.intake.log_seq
+        position.last_event_time = taken.last_event_time or position.last_event_time
+        await _positions.move(connection, self._consumer, position, crc32(part.items[-1].value or b""))
+        return _outcome(taken)
+
+
+def judge(position: Locked | None, part: Slice) -> Verdict:
+    """Compare a slice with the locked position: only the right epoch at the right offset may write."""
+    if position is None or position.epoch != part.epoch:
+        return "fenced"
+    if position.next_offset == part.start:
+        return "applied"
+    return "applied_before" if position.next_offset == part.end else "lost"
+
+
+def _outcome(taken: Taken) -> Outcome:
+    statuses = [row.status for row in taken.parked.values() if row.item.parked_id is None]
+    return Outcome(
+        "applied",
+        events=len(taken.log),
+        duplicates=taken.duplicates,
+        parked=statuses.count("parked"),
+        waiting=len(statuses) - statuses.count("parked"),
+        conflicts=len(taken.conflicts),
+        last_event_time=taken.last_event_time,
+    )
