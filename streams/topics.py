@@ -96,7 +96,7 @@ def _refuse_other_counts(wanted: Mapping[str, TopicSettings], found: Mapping[str
         if name in found and len(found[name]) != topic.partitions:
             raise Halt(
                 f"topic {name}: expected {topic.partitions} partitions, as kafka_config.topics says, "
-                f"found {len(found[name])}. Set partitions to {len(found[name])} there: changing the topic instead would "
+                f"found {len(found[name])}. Set partitions to {len(found[name])}: changing the topic instead would "
                 "move entities to other partitions, and their events out of order",
                 EXIT_TOPICS,
             )

@@ -1,0 +1,47 @@
+"""The options that most commands take: which configuration, and JSON for scripts."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import orjson
+import typer
+
+from sitelog.streams.errors import ConfigError
+from sitelog.streams.settings import Settings, load_settings
+
+_USUAL_PLACES: Final = (Path(".sitelog/sitelog.yaml"), Path("sitelog.yaml"))
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="SITELOG_CONFIG",
+        show_envvar=True,
+        help="The configuration; otherwise ./.sitelog/sitelog.yaml, else ./sitelog.yaml.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
+
+
+def find_config(config: Path | None) -> Path:
+    """Return the configuration that was named, or the first usual place that has one; raises ConfigError."""
+    if config is not None:
+        return config
+    for place in _USUAL_PLACES:
+        if place.is_file():
+            return place
+    raise ConfigError(
+        "expected a configuration in --config, SITELOG_CONFIG, "
+        f"{' or '.join(f'./{place}' for place in _USUAL_PLACES)}, found none: `sitelog up` writes the first"
+    )
+
+
+def settings_from(config: Path | None) -> Settings:
+    """Load the configuration with this process's environment; raises ConfigError with every problem."""
+    return load_settings(find_config(config), os.environ)
+
+
+def write_json(value: object) -> None:
+    """Write `value` to stdout as JSON, as a person may read it too; times in ISO 8601."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())

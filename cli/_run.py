@@ -1,0 +1,61 @@
+"""How every command ends: an error becomes one line on stderr, and an exit code that means something."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from typer import Abort, TyperException
+
+from sitelog.streams.errors import ConfigError, Halt, SitelogError, UnavailableError
+
+EXIT_NO: Final = 1
+"""The answer is no: behind by more than asked, nothing found."""
+EXIT_USAGE: Final = 2
+"""Wrong usage, or a configuration that can't be used."""
+EXIT_UNAVAILABLE: Final = 69
+"""Kafka or Postgres can't be reached (sysexits' EX_UNAVAILABLE)."""
+EXIT_FAILED: Final = 70
+"""Anything else, and a bug of ours (sysexits' EX_SOFTWARE)."""
+EXIT_INTERRUPTED: Final = 130
+"""Ctrl-C, as a shell counts it."""
+
+_TRACEBACK_VARIABLE: Final = "SITELOG_TRACEBACK"
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Run `command`, write what went wrong as `error: …` lines on stderr, and return the exit code.
+
+    An int that `command` returns is its exit code. No traceback is ever written, except of a bug when
+    SITELOG_TRACEBACK is set.
+    """
+    try:
+        result = command()
+    except SitelogError as error:
+        _write(str(error))
+        return _code(error)
+    except TyperException as wrong_usage:
+        _write(wrong_usage.format_message())
+        return EXIT_USAGE
+    except (KeyboardInterrupt, Abort):
+        return EXIT_INTERRUPTED
+    except Exception as bug:  # noqa: BLE001 - the outermost line: a person gets a sentence, whatever happens
+        _write(f"unexpected {type(bug).__name__}: {bug} ({_TRACEBACK_VARIABLE}=1 shows where)")
+        if os.environ.get(_TRACEBACK_VARIABLE):
+            traceback.print_exception(bug)
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _write(message: str) -> None:
+    for line in message.splitlines():
+        sys.stderr.write(f"error: {line}\n")
+
+
+def _code(error: SitelogError) -> int:
+    if isinstance(error, ConfigError):
+        return EXIT_USAGE
+    if isinstance(error, UnavailableError):
+        return EXIT_UNAVAILABLE
+    return error.exit_code if isinstance(error, Halt) else EXIT_FAILED

@@ -1,0 +1,60 @@
+"""The `sitelog` command: its subcommands by name, each read from its own file when it is called."""
+
+import logging
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from sitelog.cli._run import exit_code_of
+
+COMMANDS: Final = {
+    # A line per command: cli/<name>.py defines its `app`.
+    "config": "Check the configuration, or show it without its secrets.",
+    "topics": "Create the Kafka topics that the configuration names, or check them.",
+}
+
+
+class Commands(TyperGroup):
+    """Lists the commands without importing them: `sitelog --help` waits for neither Kafka's client nor Faust."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, sentence in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=sentence))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Import the command that was asked for; a file that fails to import fails loudly here."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            command = get_command(import_module(f"sitelog.cli.{name}").app)
+        return name, command, rest
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sitelog {version('sitelog')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sitelog(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Keep every change to sites, contracts and territories in a log, and the read models in step with it."""
+
+
+def run() -> None:
+    """Run the command that the process was started with, and end the process with its exit code."""
+    # Libraries log to stderr when nobody configures logging; here the error line says it all.
+    logging.getLogger().addHandler(logging.NullHandler())
+    sys.exit(exit_code_of(lambda: app(standalone_mode=False)))

@@ -1,0 +1,35 @@
+"""`sitelog topics`: creates the topics that the configuration names, or checks them."""
+
+import asyncio
+
+import typer
+
+from sitelog.cli._options import ConfigOption, settings_from
+from sitelog.streams.topics import check_topics, create_topics
+
+app = typer.Typer(no_args_is_help=True, help="Create the Kafka topics that the configuration names, or check them.")
+
+
+@app.command()
+def create(config: ConfigOption = None) -> None:
+    """Create the topics that are missing; those that exist stay as they are.
+
+    Exits with 79 if one has another number of partitions than the configuration says, or can't be created.
+    """
+    settings = settings_from(config)
+    created = asyncio.run(create_topics(settings))
+    for name, topic in settings.kafka_config.topics.items():
+        what = "created" if name in created else "was there already"
+        typer.echo(f"{name}: {what}, {topic.partitions} partitions")
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check that every topic is there with its number of partitions; change nothing.
+
+    Exits with 79 if not.
+    """
+    settings = settings_from(config)
+    asyncio.run(check_topics(settings))
+    for name, topic in settings.kafka_config.topics.items():
+        typer.echo(f"{name}: ok, {topic.partitions} partitions")
