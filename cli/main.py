@@ -15,7 +15,12 @@ from sitelog.cli._run import exit_code_of
 COMMANDS: Final = {
     # A line per command: cli/<name>.py defines its `app`.
     "config": "Check the configuration, or show it without its secrets.",
+    "db": "Set the database up, or check that it is.",
+    "down": "End what `sitelog up` started; the data stays.",
+    "status": "Show what of the stack runs, answers and is ready.",
     "topics": "Create the Kafka topics that the configuration names, or check them.",
+    "up": "Start Kafka, Postgres and workers on this machine.",
+    "worker": "Run a consumer until it is told to stop.",
 }
 
 

@@ -23,6 +23,7 @@ class Taken:
     parked: dict[int, ParkedRow] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
+    fingerprints: set[int] = field(default_factory=set)
     duplicates: int = 0
     last_event_time: datetime | None = None
 
@@ -125,6 +126,7 @@ class Intake:
         self.log_seq = seq
         self._seen.add(event.event_id)
         self.taken.last_event_time = event.event_timestamp
+        self.taken.fingerprints.add(item.fingerprint)
         self.taken.log.append(
             (
                 self._log_partition,

@@ -67,6 +67,7 @@ class Projector:
         self._policy = policy
         self._now = now
         self._tables = Tables(plan)
+        self._stored_schemas: set[int] = set()
 
     async def apply(self, connection: Any, part: Slice, *, check_known: bool = False) -> Outcome:
         """Apply a slice, or find that it must not be applied.
@@ -79,8 +80,10 @@ class Projector:
             verdict = judge(position, part)
             if verdict != "applied" or position is None:
                 return Outcome(verdict)
-            intake = await self._take(connection, position, part, check_known=check_known)
-            return await self._write(connection, position, part, intake)
+            work = await self._take(connection, position, part, check_known=check_known)
+            outcome = await self._write(connection, position, part, work)
+        self._stored_schemas |= work.intake.taken.fingerprints
+        return outcome
 
     async def _take(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> _Work:
         shelf = Shelf(connection, self._consumer, position.log_partition)
@@ -121,6 +124,7 @@ class Projector:
     async def _write(self, connection: Any, position: Locked, part: Slice, work: _Work) -> Outcome:
         taken = work.intake.taken
         now = self._now()
+        await self._store_schemas(connection, taken.fingerprints)
         await _log.append(connection, taken.log)
         await self._tables.write(connection, work.fold, position.log_partition)
         await _conflicts.record(connection, taken.conflicts)
@@ -133,6 +137,12 @@ class Projector:
         position.last_event_time = taken.last_event_time or position.last_event_time
         await _positions.move(connection, self._consumer, position, crc32(part.items[-1].value or b""))
         return _outcome(taken)
+
+    async def _store_schemas(self, connection: Any, fingerprints: set[int]) -> None:
+        """Keep the writer schemas that the log hasn't had before, such as those that a registry gave."""
+        new = fingerprints - self._stored_schemas
+        if new:
+            await _log.store_schemas(connection, [s for s in self._codec.schemas() if s[0] in new])
 
 
 def judge(position: Locked | None, part: Slice) -> Verdict:

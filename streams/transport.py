@@ -50,6 +50,7 @@ class BatchConsumer(driver.Consumer):
         self._hints: dict[TP, int] = {}
         self._hinted: dict[TP, int] = {}
         self._halting: asyncio.Task[None] | None = None
+        self.joined = False
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -61,6 +62,11 @@ class BatchConsumer(driver.Consumer):
         """End all claims first: nothing that is still in memory may be applied under the next assignment."""
         self._new_term()
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take note that this worker has been a member of the group."""
+        self.joined = True
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
         """Only forget the claims: Faust's recovery ends silently, for ever, if this is slow."""
@@ -139,6 +145,18 @@ class BatchConsumer(driver.Consumer):
                     EXIT_FENCED,
                 )
             )
+
+    def unclaimed(self) -> set[TP]:
+        """Return the partitions that are assigned to this worker and that it may not read (yet)."""
+        return {tp for tp in self._assigned() if tp not in self.claims or self.claims[tp].fenced}
+
+    def end_of(self, claim: Claim) -> int | None:
+        """Return the end of a claimed partition as the last fetch told it; None before the first fetch."""
+        try:
+            end: int | None = self.highwater(TP(claim.topic, claim.partition))
+        except (IllegalStateError, AssertionError):
+            return None
+        return end
 
     # The drain loop.
 

@@ -1,0 +1,97 @@
+"""What a worker counts, for Prometheus."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sitelog.agents._progress import Progress
+from sitelog.projections._transaction import Outcome
+from sitelog.streams._batch import RecordBatch
+from sitelog.streams.events import EVENT_TYPES
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+TOPICS: Final = frozenset(event.topic for event in EVENT_TYPES.values())
+RECORDS: Final = (1, 5, 10, 50, 100, 500, 1000, 2000, 5000, 10_000)
+
+
+class Metrics:
+    """The metrics of one consumer; each has the label `consumer`."""
+
+    def __init__(self, consumer: str, progress: Progress, now: Callable[[], float] = time.time) -> None:
+        self.registry = CollectorRegistry()
+        labels = ["consumer"]
+        events = self._counter("events", "Events applied to log and read models", [*labels, "topic"])
+        put_aside = self._counter("parked", "Events put aside", [*labels, "status"])
+        verdicts = self._counter("batches", "Record batches, by what became of them", [*labels, "verdict"])
+        self._events = {topic: events.labels(consumer, topic) for topic in TOPICS}
+        self._parked = {status: put_aside.labels(consumer, status) for status in ("parked", "waiting")}
+        self._verdicts = {v: verdicts.labels(consumer, v) for v in ("applied", "applied_before", "fenced", "lost")}
+        self._duplicates = self._counter("duplicates", "Events sent twice and left out", labels).labels(consumer)
+        self._conflicts = self._counter("conflicts", "Fields in conflict", labels).labels(consumer)
+        self._retries = self._counter("retries", "Tries repeated because of something outside", [*labels, "of"])
+        self._rebalances = self._counter("rebalances", "Rebalances of the consumer group", labels).labels(consumer)
+        self._records = self._histogram("batch_records", "Records in a batch", RECORDS).labels(consumer)
+        self._decoding = self._histogram("decode_seconds", "Decoding a batch", SECONDS).labels(consumer)
+        self._applying = self._histogram("batch_seconds", "A batch from poll to commit", SECONDS).labels(consumer)
+        self._latency = self._histogram(
+            "append_to_visible_seconds", "From append to committed, for the last event of a batch", SECONDS
+        ).labels(consumer)
+        self.ready = Gauge("sitelog_ready", "1 while /readyz says yes", labels, registry=self.registry).labels(consumer)
+        self._consumer = consumer
+        self._now = now
+        self.registry.register(LagCollector(consumer, progress, now))
+
+    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+        return Counter(f"sitelog_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"sitelog_{name}", text, ["consumer"], buckets=buckets, registry=self.registry)
+
+    def applied(self, batch: RecordBatch, outcome: Outcome, *, decode: float, total: float) -> None:
+        """Count a batch; durations in seconds."""
+        self._verdicts[outcome.verdict].inc()
+        if outcome.verdict != "applied":
+            return
+        self._events[batch.topic].inc(outcome.events)
+        self._duplicates.inc(outcome.duplicates)
+        self._conflicts.inc(outcome.conflicts)
+        self._parked["parked"].inc(outcome.parked)
+        self._parked["waiting"].inc(outcome.waiting)
+        self._records.observe(len(batch.records))
+        self._decoding.observe(decode)
+        self._applying.observe(total)
+        self._latency.observe(max(0.0, self._now() - batch.records[-1].timestamp / 1000))
+
+    def retried(self, of: str) -> None:
+        """Count a try that will be repeated."""
+        self._retries.labels(self._consumer, of).inc()
+
+    def rebalanced(self) -> None:
+        """Count a rebalance."""
+        self._rebalances.inc()
+
+
+class LagCollector(Collector):
+    """Reads the lag when it is asked for, so that it grows while nothing moves."""
+
+    def __init__(self, consumer: str, progress: Progress, now: Callable[[], float]) -> None:
+        self._consumer = consumer
+        self._progress = progress
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield events and seconds behind, by partition."""
+        labels = ["consumer", "topic", "partition"]
+        events = GaugeMetricFamily("sitelog_lag_events", "Events appended and not applied yet", labels=labels)
+        seconds = GaugeMetricFamily("sitelog_lag_seconds", "Age of the last event applied, while behind", labels=labels)
+        for (topic, partition), p in self._progress.partitions.items():
+            behind = max(0, p.highwater - p.applied)
+            age = self._now() - p.append_time_ms / 1000 if behind and p.append_time_ms else 0.0
+            events.add_metric([self._consumer, topic, str(partition)], behind)
+            seconds.add_metric([self._consumer, topic, str(partition)], max(0.0, age))
+        yield events
+        yield seconds

@@ -1,0 +1,62 @@
+"""How far each claimed partition has come, and since when it hasn't: what /livez and the lag metrics say."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from sitelog.streams._batch import RecordBatch
+
+
+@dataclass(slots=True)
+class PartitionProgress:
+    """One partition: the next offset to apply, the end seen, and the monotonic time of the last progress."""
+
+    applied: int
+    highwater: int
+    append_time_ms: int
+    moved_at: float
+    failing: str | None = None
+
+
+class Progress:
+    """Progress by (topic, partition). `now` is a monotonic clock in seconds."""
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self.partitions: dict[tuple[str, int], PartitionProgress] = {}
+
+    def seen(self, topic: str, partition: int, applied: int, highwater: int) -> None:
+        """Take note of a partition's end; a partition that is new here starts its clock."""
+        known = self.partitions.get((topic, partition))
+        if known is None:
+            self.partitions[topic, partition] = PartitionProgress(applied, highwater, 0, self._now())
+        else:
+            if known.applied >= known.highwater:
+                known.moved_at = self._now()  # there was nothing to do until now
+            known.highwater = max(known.highwater, highwater)
+
+    def moved(self, batch: RecordBatch) -> None:
+        """Take note that a batch is in Postgres."""
+        self.partitions[batch.topic, batch.partition] = PartitionProgress(
+            batch.end, max(batch.highwater, batch.end), batch.records[-1].timestamp, self._now()
+        )
+
+    def failing(self, topic: str, partition: int, why: str) -> None:
+        """Take note that something outside is away: waiting for it is not being stuck."""
+        known = self.partitions.get((topic, partition))
+        if known is not None:
+            known.failing = why
+
+    def keep(self, partitions: set[tuple[str, int]]) -> None:
+        """Forget the partitions that are somebody else's now."""
+        for partition in self.partitions.keys() - partitions:
+            del self.partitions[partition]
+
+    def stuck(self, seconds: float) -> list[str]:
+        """Name the partitions that have events, haven't moved for `seconds`, and wait for nobody outside."""
+        now = self._now()
+        return [
+            f"{topic}[{partition}] at {p.applied} of {p.highwater} since {now - p.moved_at:.0f} s"
+            for (topic, partition), p in sorted(self.partitions.items())
+            if p.applied < p.highwater and p.failing is None and now - p.moved_at > seconds
+        ]

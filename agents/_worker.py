@@ -1,0 +1,33 @@
+"""Faust's worker, made to end in time and to leave the logs alone."""
+
+import os
+import threading
+from typing import Any, Final
+
+import faust
+from mode import ServiceT
+
+from sitelog.streams.app import BatchApp
+
+EXIT_HARD_STOP: Final = 71
+
+
+class SitelogWorker(faust.Worker):
+    """Runs services, then the app. After SIGTERM the process ends within `shutdown_seconds`, come what may.
+
+    A hung database can't hold a graceful stop up for longer: what was under way rolls back, and is read again.
+    """
+
+    def __init__(self, app: BatchApp, *services: ServiceT, shutdown_seconds: float) -> None:
+        super().__init__(app, *services, quiet=True, override_logging=False, redirect_stdouts=False)
+        self.spinner = None
+        self._shutdown_seconds = shutdown_seconds
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        timer = threading.Timer(self._shutdown_seconds, os._exit, (EXIT_HARD_STOP,))
+        timer.daemon = True
+        timer.start()
+        super()._schedule_shutdown(signal)
+
+    def _setproctitle(self, info: str, *, ident: str = "sitelog") -> None:
+        """Leave the process's title alone: it shows the command that was typed."""

@@ -1,0 +1,152 @@
+"""The worker that turns topics into the log and the read models: one Faust app, one consumer, one lag."""
+
+import os
+import socket
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+import asyncpg
+from mode import Service
+
+from sitelog.agents._health import HealthServer
+from sitelog.agents._metrics import Metrics
+from sitelog.agents._pipeline import Pipeline
+from sitelog.agents._progress import Progress
+from sitelog.agents._watch import Watch
+from sitelog.agents._worker import SitelogWorker
+from sitelog.projections._database import connect, open_pool
+from sitelog.projections._install import check
+from sitelog.projections._positions import PostgresPositions
+from sitelog.projections._registry import Plan, load, plan
+from sitelog.projections._transaction import Projector
+from sitelog.streams._batch import Position
+from sitelog.streams.app import BatchApp, BatchSchema, build_app
+from sitelog.streams.codec import Codec
+from sitelog.streams.registry import SchemaRegistry
+from sitelog.streams.settings import Settings
+from sitelog.streams.topics import check_topics
+from sitelog.streams.transport import BatchConsumer
+
+CONSUMER: Final = "projector"
+
+
+class Database(Service):
+    """The pool, open while the worker runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self.pool: asyncpg.Pool | None = None
+
+    async def on_start(self) -> None:
+        """Open the pool."""
+        self.pool = await open_pool(
+            self._settings.database_config.primary,
+            application=f"sitelog {CONSUMER}",
+            worker=self._settings.worker,
+        )
+
+    async def on_stop(self) -> None:
+        """Close the pool, whatever its connections are doing: an open transaction rolls back."""
+        if self.pool is not None:
+            self.pool.terminate()
+
+    def opened(self) -> asyncpg.Pool:
+        """Return the pool; it is there before any batch comes."""
+        if self.pool is None:
+            raise RuntimeError("the database service has not started")
+        return self.pool
+
+    async def ping(self) -> None:
+        """Raise unless Postgres answers."""
+        await self.opened().fetchval("SELECT 1")
+
+    async def claim(self, topic: str, partition: int, generation: int, *, force: bool) -> Position | None:
+        """Claim a partition for this process, see PostgresPositions."""
+        owner = self._settings.worker.instance_id or f"{socket.gethostname()}:{os.getpid()}"
+        positions = PostgresPositions(self.opened(), CONSUMER, owner)
+        return await positions.claim(topic, partition, generation, force=force)
+
+
+class Registry(Service):
+    """The schema registry's client, open while the worker runs; None where no registry is configured."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        registry = settings.kafka_config.schema_registry
+        self.client = SchemaRegistry(registry) if registry else None
+
+    async def on_start(self) -> None:
+        """Open the client; `mode` closes it when the worker stops."""
+        if self.client is not None:
+            await self.add_async_context(self.client)
+
+
+async def preflight(settings: Settings, planned: Plan) -> None:
+    """Check what a worker needs before it joins the group: topics, schema, rights. Raises what is wrong."""
+    await check_topics(settings)
+    connection = await connect(settings.database_config.primary, application=f"sitelog {CONSUMER}")
+    try:
+        await check(connection, planned.projections)
+    finally:
+        await connection.close()
+
+
+def build(settings: Settings) -> SitelogWorker:
+    """Wire the worker together; nothing runs before it is started."""
+    planned = plan(load())
+    registry = Registry(settings)
+    codec = Codec(registry.client)
+    database = Database(settings)
+    progress = Progress()
+    metrics = Metrics(CONSUMER, progress)
+    projector = Projector(
+        planned,
+        codec,
+        consumer=CONSUMER,
+        policy=settings.worker.conflict_policy,
+        now=lambda: datetime.now(UTC),
+    )
+    pipeline = Pipeline(
+        projector,
+        codec,
+        pool=database.opened,
+        consumer=lambda: cast("BatchConsumer", app.consumer),
+        metrics=metrics,
+        progress=progress,
+        in_flight_max=settings.worker.batches_in_flight_max,
+    )
+    app = build_app(settings, CONSUMER, positions=database, sink=pipeline, on_halt=lambda _: None)
+    declare_agent(app, settings, pipeline)
+    app.on_partitions_revoked.connect(lambda *_, **__: metrics.rebalanced(), weak=False)
+    health = HealthServer(
+        settings.worker.web_host,
+        settings.worker.web_port,
+        metrics=metrics,
+        not_live=lambda: progress.stuck(settings.worker.stuck_after_seconds),
+        not_ready=lambda: not_ready(app),
+        ping=database.ping,
+    )
+    services = (health, database, registry, Watch(app, progress))
+    return SitelogWorker(app, *services, shutdown_seconds=settings.worker.shutdown_seconds)
+
+
+def declare_agent(app: BatchApp, settings: Settings, pipeline: Pipeline) -> None:
+    """Let a Faust agent take the batches of all topics, one after the other; order is by partition."""
+    topic = app.topic(*settings.kafka_config.topics, schema=BatchSchema(), internal=False)
+
+    @app.agent(topic, name=CONSUMER, concurrency=1)
+    async def project(batches: Any) -> None:
+        async for batch in batches:
+            await pipeline.submit(batch)
+
+
+def not_ready(app: BatchApp) -> list[str]:
+    """Say what keeps a worker from being ready: it is rebalancing, or hasn't claimed what it was assigned."""
+    consumer = getattr(app, "_consumer", None)
+    if consumer is None or not consumer.joined:
+        return ["not in the consumer group yet"]
+    if app.rebalancing:
+        return ["rebalancing"]
+    unclaimed = consumer.unclaimed()
+    return [f"{len(unclaimed)} partitions are assigned but not claimed"] if unclaimed else []

@@ -1,0 +1,50 @@
+"""`sitelog db`: set the database up, and check that it is."""
+
+import asyncio
+
+import typer
+
+from sitelog.cli._options import ConfigOption, settings_from
+from sitelog.streams.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def db() -> None:
+    """Set the database up, or check that it is."""
+
+
+@app.command()
+def init(config: ConfigOption = None) -> None:
+    """Create schema, read models and grants where they are missing, as database_config.owner."""
+    from sitelog.projections._install import install  # noqa: PLC0415 - `sitelog --help` shouldn't wait for it
+
+    settings = settings_from(config)
+    asyncio.run(install(settings))
+    typer.echo(f"{_name(settings)} has what this release needs")
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Say whether the database has what this release's workers need, and what to do where it doesn't."""
+    settings = settings_from(config)
+    asyncio.run(_check(settings))
+    typer.echo(f"{_name(settings)} has what this release needs")
+
+
+async def _check(settings: Settings) -> None:
+    from sitelog.projections import _install  # noqa: PLC0415
+    from sitelog.projections._database import connect  # noqa: PLC0415
+    from sitelog.projections._registry import load  # noqa: PLC0415
+
+    connection = await connect(settings.database_config.primary)
+    try:
+        await _install.check(connection, load())
+    finally:
+        await connection.close()
+
+
+def _name(settings: Settings) -> str:
+    database = settings.database_config.primary
+    return f"{database.database} on {database.host}:{database.port}"

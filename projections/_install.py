@@ -1,0 +1,156 @@
+"""Sets a database up for Sitelog, checks that it is, and says what to do where it isn't."""
+
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any, Final
+
+import asyncpg
+
+from sitelog.projections import _log
+from sitelog.projections._database import connect
+from sitelog.projections._projection import BOOKKEEPING, Projection
+from sitelog.projections._registry import load
+from sitelog.projections._table import Table
+from sitelog.streams.codec import Codec
+from sitelog.streams.errors import ConfigError, Halt
+from sitelog.streams.settings import DatabaseSettings, Settings
+
+SCHEMA_VERSION: Final = 1
+"""Version of _schema.sql. With the next one comes a `migrations/` folder: one file per step."""
+
+ADVISORY_LOCK: Final = 5_172_617_801
+"""Two installations at once wait for each other: an arbitrary number that nobody else uses."""
+
+VERSION: Final = "SELECT version FROM sitelog.schema_version"
+
+PARTITIONS: Final = """
+INSERT INTO sitelog.log_partition (log_partition, topic, partition)
+SELECT coalesce(max(log_partition), 0) + 1, $1, $2 FROM sitelog.log_partition
+ON CONFLICT (topic, partition) DO NOTHING
+"""
+
+# The application may add to the log and read it; a trigger refuses the rest even to the owner.
+GRANTS: Final = """
+GRANT USAGE ON SCHEMA sitelog, integration, public TO {app}, {read};
+GRANT SELECT ON ALL TABLES IN SCHEMA sitelog, integration, public TO {app}, {read};
+GRANT INSERT ON sitelog.event_log, sitelog.conflict, sitelog.avro_schema TO {app};
+GRANT INSERT, UPDATE ON sitelog.consumer_position, sitelog.parked_event TO {app};
+GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
+"""
+
+COLUMNS: Final = """
+SELECT column_name::text
+FROM information_schema.columns
+WHERE table_schema = 'public' AND table_name = $1
+"""
+
+
+def owner_of(settings: Settings) -> DatabaseSettings:
+    """Return how to connect as the role that may change tables. Raises ConfigError where none is configured."""
+    owner = settings.database_config.owner
+    if owner is None:
+        raise ConfigError(
+            "database_config.owner is missing: this command creates tables, so it needs a role that may "
+            "(username and password); the workers don't"
+        )
+    return settings.database_config.primary.model_copy(update={"username": owner.username, "password": owner.password})
+
+
+async def install(settings: Settings) -> None:
+    """Create what is missing in the database: schema, read models, grants. Repeating it changes nothing.
+
+    All in one transaction, as the owner. Raises ConfigError where the owner lacks rights and Halt where the
+    database is newer than this code.
+    """
+    connection = await connect(owner_of(settings), application="sitelog db init")
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+            await _install(connection, settings)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigError(
+            f"database_config.owner {owner_of(settings).username} lacks rights: {error}. It must own the database "
+            "or be granted CREATE on it and on its schema public"
+        ) from error
+    finally:
+        await connection.close()
+
+
+async def _install(connection: Any, settings: Settings) -> None:
+    if await _schema_version(connection) is None:
+        await connection.execute(files("sitelog.projections").joinpath("_schema.sql").read_text())
+        await connection.execute("INSERT INTO sitelog.schema_version (version) VALUES ($1)", SCHEMA_VERSION)
+    await _refuse_other_version(connection)
+    for topic, wanted in settings.kafka_config.topics.items():
+        for partition in range(wanted.partitions):
+            await connection.execute(PARTITIONS, topic, partition)
+    await _log.store_schemas(connection, Codec().schemas())
+    for projection in load():
+        await create_table(connection, projection)
+    await grant(connection, settings)
+
+
+async def create_table(connection: Any, projection: Projection[Any]) -> None:
+    """Create a read model's table and view where they are missing, and index what it lists."""
+    table = Table(projection)
+    if not await connection.fetch(COLUMNS, table.name):
+        await connection.execute(table.create_sql)
+        await connection.execute(table.view_sql)
+
+
+async def grant(connection: Any, settings: Settings) -> None:
+    """Give the application and the reading role the rights they need, and no more."""
+    database = settings.database_config
+    read = database.read_replica or database.primary
+    roles = {"app": _quoted(database.primary.username), "read": _quoted(read.username)}
+    await connection.execute(GRANTS.format(**roles))
+    for projection in load():
+        await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON public.{projection.table} TO {roles['app']}")
+
+
+def _quoted(identifier: str) -> str:
+    """Quote a role's name: GRANT takes no parameters."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+async def check(connection: Any, projections: Iterable[Projection[Any]]) -> None:
+    """Raise Halt, saying what to do, unless the database has this code's schema and read models."""
+    await _refuse_other_version(connection)
+    for projection in projections:
+        expected = projection.columns.keys() | BOOKKEEPING.keys()
+        found = {row[0] for row in await connection.fetch(COLUMNS, projection.table)}
+        if not found:
+            raise Halt(f"the table {projection.table} is missing or hidden from this role: run `sitelog db init`")
+        if expected != found:
+            raise Halt(
+                f"the table {projection.table} has other columns than this code: missing "
+                f"{sorted(expected - found)}, unknown {sorted(found - expected)}. A read model that changes needs a "
+                "new version number in its file, then `sitelog db init` and `sitelog replay`"
+            )
+    if not await connection.fetchval("SELECT has_table_privilege('sitelog.event_log', 'INSERT')"):
+        user = await connection.fetchval("SELECT current_user")
+        raise Halt(f"the role {user} may not insert into sitelog.event_log: run `sitelog db init`")
+
+
+async def _refuse_other_version(connection: Any) -> None:
+    found = await _schema_version(connection)
+    if found is None:
+        raise Halt("the database has no Sitelog schema: run `sitelog db init`")
+    if found < SCHEMA_VERSION:
+        raise Halt(f"the database's schema is version {found}, this code needs {SCHEMA_VERSION}: run `sitelog db init`")
+    if found > SCHEMA_VERSION:
+        raise Halt(
+            f"the database's schema is version {found}, this code only knows {SCHEMA_VERSION}: install the release "
+            "that set it up, or a newer one"
+        )
+
+
+async def _schema_version(connection: Any) -> int | None:
+    if await connection.fetchval("SELECT to_regclass('sitelog.schema_version')") is None:
+        return None
+    try:
+        version: int | None = await connection.fetchval(VERSION)
+    except asyncpg.InsufficientPrivilegeError as error:
+        user = await connection.fetchval("SELECT current_user")
+        raise Halt(f"the role {user} may not read the schema sitelog: run `sitelog db init`") from error
+    return version
