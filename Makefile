@@ -1,0 +1,69 @@
+# Everything that a developer or CI runs. `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := schemas streams projections agents deploy cli
+# What a fresh Debian or Ubuntu lacks for the embedded Kafka and the virtual environment.
+APT := apt-get install -y openjdk-17-jre-headless maven make python3-venv
+
+.PHONY: help setup demo up down status test lint types unit lock clean
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10 | sort
+
+setup: .venv/.complete ## Install everything into .venv, once and again when requirements.lock or pyproject.toml change
+
+.venv/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "error: Python 3.11 or newer is needed, got $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "error: Python's venv is needed: $(APT)" >&2; exit 1; }
+	@java=$$(java -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p'); [ "$${java:-0}" -ge 17 ] \
+	  || { echo "error: Java 17 or newer is needed to run Kafka, got $${java:-none}: $(APT)" >&2; exit 1; }
+	@command -v mvn >/dev/null \
+	  || { echo "error: Maven is needed to fetch Kafka: $(APT)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@# mypy doesn't follow an editable install's import hooks; it follows links.
+	@mkdir -p .typing/sitelog && for package in $(PACKAGES); do ln -sfn "../../$$package" ".typing/sitelog/$$package"; done
+	@touch $@
+
+demo: setup ## Start everything, append the life of 12,579 real sites, and check every count
+	$(BIN)/sitelog demo
+
+up: setup ## Start Kafka, Postgres and the worker on this machine
+	$(BIN)/sitelog up
+
+down: setup ## Stop what `make up` or `make demo` has started; the data stays
+	$(BIN)/sitelog down
+
+status: setup ## Say what is running, and where
+	$(BIN)/sitelog status
+
+test: lint types ## Run every check and every test, on real Kafka and Postgres
+	$(BIN)/pytest
+
+unit: setup ## Run the tests that need no services: seconds
+	$(BIN)/pytest -m 'not services'
+
+lint: setup ## Check style, format and which package imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup ## Check the types, strictly
+	MYPYPATH=.typing $(BIN)/mypy
+
+lock: ## Choose the newest versions that fit, and write requirements.lock; needs uv
+	@command -v uv >/dev/null || { echo "error: uv is needed: https://docs.astral.sh/uv" >&2; exit 1; }
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --all-extras --group dev pyproject.toml -o requirements.lock
+
+clean: ## Stop the services, and remove what can be made again; the data in .sitelog stays
+	@if [ -d .sitelog ] && [ -x $(BIN)/sitelog ]; then $(BIN)/sitelog down; fi
+	rm -rf .venv .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
