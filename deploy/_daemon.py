@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOG_BYTES_MAX = 10 * 1024 * 1024
 _POLL_SECONDS = 0.02
+_TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Daemon:
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._rotate()
+        log_from = self.log.stat().st_size if self.log.exists() else 0
         out = (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         # posix_spawn rather than subprocess: nothing here waits for the child, and Popen complains if nobody does.
         pid = os.posix_spawnp(
@@ -51,8 +54,17 @@ class Daemon:
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
         )
+        return self.record(pid, log_from=log_from)
+
+    def record(self, pid: int, *, log_from: int = 0) -> Running:
+        """Write the pid file of a process that was started as this daemon; its log begins at byte `log_from`."""
         running = Running(pid, time.time())
-        record = {"pid": pid, "identity": _identity(pid), "started_at": running.started_at}
+        record = {
+            "pid": pid,
+            "identity": _identity(pid),
+            "started_at": running.started_at,
+            "log_from": log_from,
+        }
         scratch = self.pid_file.with_suffix(".new")
         scratch.write_text(json.dumps(record), encoding="utf-8")
         scratch.replace(self.pid_file)
@@ -60,9 +72,8 @@ class Daemon:
 
     def running(self) -> Running | None:
         """Return the process if it is alive, and None if it isn't, or if its pid now belongs to another."""
-        try:
-            record = json.loads(self.pid_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        record = self._read()
+        if record is None:
             return None
         pid = int(record["pid"])
         _reap(pid)
@@ -71,15 +82,26 @@ class Daemon:
             return None
         return Running(pid, float(record["started_at"]))
 
+    def is_expected(self) -> bool:
+        """Return whether it should be running: it was started, and nobody has stopped it since."""
+        return self.pid_file.exists()
+
     def last_lines(self, count: int) -> list[str]:
-        """Return the log's last lines, at most `count`; none if there is no log."""
-        try:
-            with self.log.open("rb") as log:
-                log.seek(0, os.SEEK_END)
-                log.seek(max(0, log.tell() - 64 * 1024))
-                return log.read().decode("utf-8", "replace").splitlines()[-count:]
-        except FileNotFoundError:
+        """Return the last lines, at most `count`, that the log has got since the latest start."""
+        record = self._read()
+        if record is None or not self.log.exists():
             return []
+        with self.log.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(int(record["log_from"]), log.tell() - _TAIL_BYTES))
+            return log.read().decode("utf-8", "replace").splitlines()[-count:]
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = json.loads(self.pid_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return record
 
     def _rotate(self) -> None:
         """Keep one older log, so that a stack which is started for months doesn't fill the disk."""

@@ -12,7 +12,8 @@ from sitelog.deploy._java import find_maven
 from sitelog.streams.errors import UnavailableError
 
 KAFKA_VERSION = "4.3.1"
-FETCH_SECONDS_MAX = 600
+_FETCH_SECONDS_MAX = 600
+_PROGRESS_FILES = 25
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -44,7 +45,7 @@ def _fetch(folder: Path, environ: Mapping[str, str], say: Callable[[str], None])
     maven = find_maven(environ)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         jars = Path(scratch) / "jars"
-        with as_file(files("sitelog.deploy").joinpath("kafka", "pom.xml")) as pom:
+        with as_file(files("sitelog.deploy").joinpath("broker", "pom.xml")) as pom:
             # A copy, because Maven writes beside the pom, and the package may be read-only.
             shutil.copyfile(pom, Path(scratch) / "pom.xml")
         _run_maven(maven, Path(scratch), jars, environ, say)
@@ -62,14 +63,16 @@ def _run_maven(maven: str, scratch: Path, jars: Path, environ: Mapping[str, str]
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        errors, copied = [], 0
+        errors, arrived = [], 0
         for line in process.stdout or ():
             if "[ERROR]" in line:
                 errors.append(line.strip())
-            if "Copying " in line:
-                copied += 1
-                say(f"  {copied} jars: {line.split('Copying ')[1].split(' to ')[0]}")
-        status = process.wait(FETCH_SECONDS_MAX)
+            # Maven's own plugins are among the files that it downloads the first time.
+            arrived += "Downloaded from " in line or "] Copying " in line
+            if arrived and arrived % _PROGRESS_FILES == 0:
+                say(f"  {arrived} files")
+                arrived += 1
+        status = process.wait(_FETCH_SECONDS_MAX)
     if status != 0:
         raise UnavailableError(
             f"Maven couldn't fetch Kafka {KAFKA_VERSION} (exit {status}): {' '.join(errors[:3]) or 'no reason given'}. "

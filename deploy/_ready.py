@@ -26,16 +26,22 @@ DISK_FULL = Advice("No space left on device", "The disk is full: free some space
 
 
 async def until_ready(
-    daemon: Daemon, answers: Callable[[], Awaitable[bool]], *, seconds_max: float, advice: Sequence[Advice]
+    daemon: Daemon,
+    answers: Callable[[], Awaitable[bool]],
+    *,
+    seconds_max: float,
+    advice: Sequence[Advice] = (),
+    has_ended: Callable[[], bool] | None = None,
 ) -> None:
     """Return as soon as `answers` does with True.
 
-    Raises UnavailableError with the log's telling lines and what to do, as soon as the process has ended or
-    when `seconds_max` are over. The process is left as it is.
+    Raises UnavailableError with the log's telling lines and what to do, as soon as the process has ended (or
+    `has_ended` says so) or when `seconds_max` are over. The process is left as it is.
     """
+    ended = has_ended or (lambda: daemon.running() is None)
     deadline = time.monotonic() + seconds_max
     while not await answers():
-        if daemon.running() is None:
+        if ended():
             raise UnavailableError(explain(daemon, "ended while starting", advice))
         if time.monotonic() > deadline:
             raise UnavailableError(explain(daemon, f"doesn't answer after {seconds_max:g} s", advice))

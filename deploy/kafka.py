@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from sitelog.deploy._daemon import Daemon, stop_together
+from sitelog.deploy._daemon import Daemon, started_daemons, stop_together
 from sitelog.deploy._jars import fetch_jars
 from sitelog.deploy._java import find_java
 from sitelog.deploy._ports import LOOPBACK, require_free
@@ -20,6 +20,7 @@ from sitelog.deploy._server_properties import server_properties
 from sitelog.deploy._state import BrokerState, StackState
 from sitelog.streams.errors import UnavailableError
 
+_NAME = "kafka-"
 # A broker answers after 3 s here; with a log to recover on a busy machine 20 s were seen.
 START_SECONDS_MAX = 90
 # A clean stop writes snapshots and hands leadership over; 1 to 3 s are usual.
@@ -38,7 +39,7 @@ _ADVICE = (
 
 def broker_daemon(folder: Path, broker: BrokerState) -> Daemon:
     """Return the handle of one broker of the stack in `folder`."""
-    return Daemon(folder, f"kafka-{broker.node_id}")
+    return Daemon(folder, f"{_NAME}{broker.node_id}")
 
 
 async def start_brokers(
@@ -64,13 +65,14 @@ async def start_brokers(
     return [broker_daemon(folder, broker).name for broker in missing]
 
 
-def stop_brokers(folder: Path, state: StackState) -> None:
+def stop_brokers(folder: Path) -> None:
     """End all brokers, politely, then after 20 s with SIGKILL; harmless if none runs.
 
     All at once: the last of three, left alone without a majority, waits in vain for a leave to go (5 s when the
     others end with it, for ever when they ended before).
     """
-    stop_together([broker_daemon(folder, broker) for broker in state.brokers], _STOP_STEPS)
+    started = started_daemons(folder)
+    stop_together([daemon for daemon in started if daemon.name.startswith(_NAME)], _STOP_STEPS)
 
 
 async def answers(port: int) -> bool:
@@ -150,10 +152,10 @@ class _Launcher:
             )
 
     def _data(self, broker: BrokerState) -> Path:
-        return self.folder / f"kafka-{broker.node_id}"
+        return self.folder / f"{_NAME}{broker.node_id}"
 
     def _write_properties(self, broker: BrokerState, data: Path) -> Path:
-        path = self.folder / "run" / f"kafka-{broker.node_id}.properties"
+        path = self.folder / "run" / f"{_NAME}{broker.node_id}.properties"
         path.parent.mkdir(exist_ok=True)
         path.write_text(server_properties(self.state, broker, data), encoding="utf-8")
         return path
@@ -161,6 +163,6 @@ class _Launcher:
     def _java(self, *arguments: str) -> list[str]:
         options = [argument for argument in arguments if argument.startswith("-X")]
         program = [argument for argument in arguments if not argument.startswith("-X")]
-        logging = files("sitelog.deploy").joinpath("kafka", "log4j2.properties")
+        logging = files("sitelog.deploy").joinpath("broker", "log4j2.properties")
         logging_option = f"-Dlog4j2.configurationFile={logging}"
         return [self.java, *options, logging_option, "-cp", f"{self.jars}/*", *program]

@@ -69,10 +69,10 @@ async def start_postgres(folder: Path, state: StackState, environ: Mapping[str, 
         english = {**environ, "LC_ALL": "C"}
         daemon.start([*binaries.command("postgres"), "-D", str(data), *arguments], english)
 
-    async def accepts() -> bool:
-        return await _accepts(state)
+    async def answer() -> bool:
+        return await accepts(state)
 
-    await until_ready(daemon, accepts, seconds_max=START_SECONDS_MAX, advice=_ADVICE)
+    await until_ready(daemon, answer, seconds_max=START_SECONDS_MAX, advice=_ADVICE)
     return [daemon.name] if started else []
 
 
@@ -94,7 +94,8 @@ async def connect_as_superuser(state: StackState, database: str = "postgres") ->
     )
 
 
-async def _accepts(state: StackState) -> bool:
+async def accepts(state: StackState) -> bool:
+    """Return whether the server lets the superuser in, within 5 s; raise UnavailableError if it is another's."""
     try:
         connection = await connect_as_superuser(state)
     except (OSError, TimeoutError, asyncpg.CannotConnectNowError):

@@ -19,7 +19,9 @@ from sitelog.deploy._database import drop_database, ensure_database
 from sitelog.deploy._state import StackState, new_state, write_state
 from sitelog.deploy.kafka import start_brokers
 from sitelog.deploy.postgres import start_postgres
+from sitelog.projections._install import install
 from sitelog.streams.settings import Settings
+from sitelog.streams.topics import create_topics
 
 TOPIC_SECONDS_MAX = 20
 
@@ -72,8 +74,6 @@ async def postgres(services: Services) -> StackState:
 
 @pytest.fixture(scope="session")
 async def database_template(services: Services, postgres: StackState) -> str:
-    from sitelog.projections._install import install  # noqa: PLC0415
-
     name = "sitelog_template"
     await ensure_database(postgres, name=name)
     await install(services.settings(name))
@@ -101,8 +101,6 @@ async def database(services: Services, postgres: StackState, database_template: 
 @pytest.fixture
 async def settings(database: Settings, kafka: list[str]) -> Settings:
     """Settings of a Kafka that runs and of a database of this test's own; the topics are the session's."""
-    from sitelog.streams.topics import create_topics  # noqa: PLC0415
-
     assert database.kafka_config.bootstrap_servers == kafka
     await create_topics(database)
     return database
@@ -117,8 +115,6 @@ async def fresh_topics(settings: Settings) -> Settings:
 
 async def recreate_topics(settings: Settings) -> None:
     """Delete the configured topics and create them again; returns when both is visible."""
-    from sitelog.streams.topics import create_topics  # noqa: PLC0415
-
     names = sorted(settings.kafka_config.topics)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_config.bootstrap_servers)
     await admin.start()

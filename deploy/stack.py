@@ -1,0 +1,152 @@
+"""The embedded stack: Kafka, Postgres, topics, schema and workers, in one state folder."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sitelog.deploy._configuration import write_configuration
+from sitelog.deploy._daemon import started_daemons
+from sitelog.deploy._database import ensure_database
+from sitelog.deploy._disk import FREE_BYTES_MIN, require_free_space
+from sitelog.deploy._folder import clear, locked, require_ours
+from sitelog.deploy._ports import free_port
+from sitelog.deploy._state import StackState, new_state, read_state, write_state
+from sitelog.deploy._workers import start_workers, stop_workers, worker_name
+from sitelog.deploy.kafka import start_brokers, stop_brokers
+from sitelog.deploy.postgres import start_postgres, stop_postgres
+from sitelog.projections._install import install
+from sitelog.streams.errors import ConfigError
+from sitelog.streams.settings import load_settings
+from sitelog.streams.topics import create_topics
+
+# Overrides that point elsewhere: an embedded stack's own services are where its own file says.
+_FOREIGN_OVERRIDES = ("SITELOG__KAFKA_CONFIG__", "SITELOG__DATABASE_CONFIG__")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for; None is what the stack has already, or one of it where it is new."""
+
+    brokers: int | None = None
+    workers: int | None = None
+    # None is any free one; only a new stack takes them.
+    kafka_port: int | None = None
+    postgres_port: int | None = None
+    postgres_bin: Path | None = None
+    free_bytes_min: int = FREE_BYTES_MIN
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The stack in `folder`; what happens to it is told to `say`, a line at a time."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    say: Callable[[str], None]
+
+    async def up(self, wanted: Wanted) -> Path:
+        """Start what isn't running, and return the path of the configuration for it all.
+
+        Repeating it is harmless. Ended half-way it leaves what it has started, and the next one goes on from there.
+        Raises UnavailableError or ConfigError with what to do.
+        """
+        require_ours(self.folder)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(self.folder):
+            require_free_space(self.folder, wanted.free_bytes_min)
+            state = _settle(read_state(self.folder), wanted)
+            write_state(self.folder, state)
+            await self._start_services(state)
+            config = write_configuration(self.folder, state)
+            await self._prepare(state, config)
+            await self._match_workers(state, wanted.workers, config)
+        return config
+
+    async def down(self) -> list[str]:
+        """End everything and return the names of what was running; the data stays.
+
+        Workers go first, so that they can still commit. Harmless if nothing runs; over after 100 s at the latest.
+        """
+        if not self.folder.is_dir():
+            return []
+        with locked(self.folder):
+            return await asyncio.to_thread(self._stop)
+
+    async def reset(self) -> None:
+        """End everything and delete data, logs and configuration (`_folder.content`); repeating it is harmless."""
+        require_ours(self.folder)
+        if not self.folder.is_dir():
+            return
+        with locked(self.folder):
+            await asyncio.to_thread(self._stop)
+            await asyncio.to_thread(clear, self.folder)
+
+    async def _start_services(self, state: StackState) -> None:
+        """Start Kafka and Postgres side by side; if one fails, the other is still brought to its end."""
+        brokers = "1 broker" if len(state.brokers) == 1 else f"{len(state.brokers)} brokers"
+        self.say(f"Starting Kafka ({brokers}) and Postgres in {self.folder}")
+        outcomes = await asyncio.gather(
+            start_brokers(self.folder, state, self.environ, self.say),
+            start_postgres(self.folder, state, self.environ),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _prepare(self, state: StackState, config: Path) -> None:
+        self.say("Creating roles, tables and topics where they are missing")
+        settings = load_settings(config, self._own_environ())
+        await ensure_database(state)
+        await install(settings)
+        await create_topics(settings)
+
+    async def _match_workers(self, state: StackState, count: int | None, config: Path) -> None:
+        """Start or end workers until as many run as were asked for."""
+        ports = state.worker_ports
+        if count is not None:
+            surplus = [worker_name(index) for index in range(count, len(ports))]
+            await asyncio.to_thread(stop_workers, self.folder, surplus)
+            del ports[count:]
+            while len(ports) < count:
+                ports.append(free_port(besides=state.ports()))
+            write_state(self.folder, state)
+        self.say(f"Starting {len(ports)} worker{'' if len(ports) == 1 else 's'}")
+        await start_workers(self.folder, ports, config, self._own_environ())
+
+    def _own_environ(self) -> dict[str, str]:
+        return {name: value for name, value in self.environ.items() if not name.startswith(_FOREIGN_OVERRIDES)}
+
+    def _stop(self) -> list[str]:
+        """End whatever was started, without the state file, which may be damaged or gone."""
+        names = [daemon.name for daemon in started_daemons(self.folder) if daemon.running()]
+        stop_workers(self.folder)
+        stop_postgres(self.folder)
+        stop_brokers(self.folder)
+        return names
+
+
+def _settle(state: StackState | None, wanted: Wanted) -> StackState:
+    """Return the folder's state, or a new one, after holding it against what is asked for."""
+    if state is None:
+        state = new_state(
+            brokers=wanted.brokers or 1,
+            kafka_port=wanted.kafka_port or 0,
+            postgres_port=wanted.postgres_port or 0,
+        )
+        state.worker_ports.append(free_port(besides=state.ports()))
+    _require_same("number of brokers", "--brokers", len(state.brokers), wanted.brokers)
+    _require_same("first Kafka port", "--kafka-port", state.brokers[0].port, wanted.kafka_port)
+    _require_same("Postgres port", "--postgres-port", state.postgres_port, wanted.postgres_port)
+    if wanted.postgres_bin is not None:
+        state.postgres_bin = wanted.postgres_bin.resolve()
+    return state
+
+
+def _require_same(what: str, option: str, found: int, asked: int | None) -> None:
+    if asked and asked != found:
+        raise ConfigError(
+            f"expected {what} {asked}, as {option} says, found {found}: that was decided when this stack was made. "
+            f"Leave {option} out, or add --reset for a new stack, or name another folder with --dir"
+        )
