@@ -70,7 +70,9 @@ def _read(file_name: str, text: str) -> EventSchema:
     try:
         schema = json.loads(text)
     except ValueError as error:
-        raise SchemaFileError(f"{file_name}: expected JSON, got {error}") from error
+        raise SchemaFileError(f"{file_name}: expected a JSON object, got {error}") from error
+    if not isinstance(schema, dict):
+        raise SchemaFileError(f"{file_name}: expected a JSON object, got {type(schema).__name__}")
     record = "".join(word.capitalize() for word in named["event"].split("_"))
     expected = {"type": "record", "name": record, "namespace": NAMESPACE, "version": named["version"]}
     for attribute, value in expected.items():
@@ -79,6 +81,8 @@ def _read(file_name: str, text: str) -> EventSchema:
     for attribute in _ATTRIBUTES:
         if not isinstance(schema.get(attribute), str) or not schema[attribute]:
             raise SchemaFileError(f"{file_name}: {attribute}: expected text, got {schema.get(attribute)!r}")
+    if not isinstance(schema.get("fields"), list):
+        raise SchemaFileError(f"{file_name}: fields: expected a list, got {schema.get('fields')!r}")
     if schema["key"] not in {field["name"] for field in schema["fields"]}:
         raise SchemaFileError(f"{file_name}: key: expected one of the fields, got {schema['key']!r}")
     return EventSchema(

@@ -20,6 +20,7 @@ ID_CHARACTERS_MAX = 100
 """The length of the guide's VARCHAR(100) columns that hold entity ids."""
 
 _TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?\d*\.?\d*\s*")
 _Field = TypeVar("_Field")
 
 
@@ -46,8 +47,7 @@ def _uuid(value: str) -> str:
 
 def _no_number(value: Any) -> Any:
     """Refuse a bare number: nobody can tell seconds from milliseconds, or days from either."""
-    numeric = isinstance(value, int | float) or (isinstance(value, str) and value.lstrip("+-").isdigit())
-    if numeric:
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         raise ValueError("expected ISO 8601 text such as 2025-07-24 or 2025-07-24T12:00:00Z")
     return value
 
@@ -90,7 +90,9 @@ def _geojson(value: str) -> str:
     return value
 
 
-def _each_once(value: tuple[_Field, ...]) -> tuple[_Field, ...]:
+def _some_each_once(value: tuple[_Field, ...]) -> tuple[_Field, ...]:
+    if not value:
+        raise ValueError("expected at least one field")
     if len(set(value)) != len(value):
         raise ValueError("expected each field once")
     return value
@@ -122,4 +124,4 @@ Latitude = Annotated[Double, Field(ge=-90, le=90)]
 Longitude = Annotated[Double, Field(ge=-180, le=180)]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 GeoJson = Annotated[Text, AfterValidator(_geojson)]
-ChangedFields = Annotated[tuple[_Field, ...], Field(min_length=1), AfterValidator(_each_once)]
+ChangedFields = Annotated[tuple[_Field, ...], AfterValidator(_some_each_once)]

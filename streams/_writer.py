@@ -120,9 +120,9 @@ def _read(body: bytes, written: Any, wanted: Any) -> dict[str, Any]:
         values: Any = schemaless_reader(stream, written, wanted)
     except SchemaResolutionError as error:
         raise Undecodable("unknown_schema", f"expected a schema that resolves to ours: {error}"[:500]) from error
-    except EOFError as error:
-        raise IndexError from error
-    except (ValueError, IndexError, ArithmeticError, struct.error, KeyError, TypeError) as error:
+    except (ValueError, LookupError, ArithmeticError, EOFError, struct.error, TypeError) as error:
+        if stream.tell() == len(body) and not isinstance(error, UnicodeDecodeError):
+            raise IndexError from error  # it wanted more
         raise Undecodable("wrong_bytes", f"expected bytes of the writer's schema, got {error!r}"[:500]) from error
     if stream.tell() != len(body):
         raise Undecodable("wrong_bytes", f"the end: expected {stream.tell()} bytes, got {len(body)}")
