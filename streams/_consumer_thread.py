@@ -6,6 +6,7 @@ from typing import Any, Final
 from zlib import crc32
 
 import aiokafka
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
@@ -89,8 +90,9 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         assigned = consumer.assignment()
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
-                await consumer.commit({tp: offset for tp, offset in offsets.items() if tp in assigned})
-        except (KafkaError, TimeoutError, IllegalStateError) as error:
+                hints = {TopicPartition(*tp): offset for tp, offset in offsets.items() if tp in assigned}
+                await consumer.commit(hints)
+        except Exception as error:  # noqa: BLE001 - nothing that goes wrong with a hint may end the worker
             self.log.info("offset hint not committed: %r", error)
             return False
         return True
