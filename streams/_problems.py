@@ -29,7 +29,6 @@ _EXPECTED = {
     "too_short": "at least {min_length} of them",
     "dict_type": "a section (key: value)",
     "model_type": "a section (key: value)",
-    "missing": "a value",
 }
 
 
@@ -43,7 +42,8 @@ def report(
     found: list[Problem] = [(path, text) for path, text in document.problems if path not in overrides.variables]
     known = {path for path, _ in found}
     for error in invalid.errors(include_url=False) if invalid else []:
-        found.extend(problem for problem in _explain(error, root, document) if problem[0] not in known)
+        explained = [problem for problem in _explain(error, root) if problem[0] not in known]
+        found.extend((path, _without_variables(path, text, document, overrides)) for path, text in explained)
     found.sort(key=lambda problem: document.line(problem[0]))
     lines = [f"{_place(path, document, overrides)}: {text}" for path, text in found]
     lines.extend(f"environment variable {name}: {text}" for name, text in overrides.problems)
@@ -57,7 +57,15 @@ def _place(path: Path, document: Document, overrides: Overrides) -> str:
     return f"{place}: {dotted}" if dotted else place
 
 
-def _explain(error: ErrorDetails, root: type[BaseModel], document: Document) -> Iterable[Problem]:
+def _without_variables(path: Path, text: str, document: Document, overrides: Overrides) -> str:
+    """Name the variable instead of a value that `${NAME}` brought: any of them may hold a secret."""
+    name = next((name for at, name in document.substituted.items() if path[: len(at)] == at), None)
+    if name is None or overrides.variable(path, in_file=True):
+        return text
+    return f"{text.partition(', got ')[0]}, got the value of ${{{name}}}"
+
+
+def _explain(error: ErrorDetails, root: type[BaseModel]) -> Iterable[Problem]:
     """Turn one of pydantic's errors into ours; values that don't fit together make several."""
     path: Path = tuple(error["loc"])
     cause = error.get("ctx", {}).get("error")
@@ -71,7 +79,7 @@ def _explain(error: ErrorDetails, root: type[BaseModel], document: Document) -> 
         yield path, "expected a value, got none"
     else:
         expected = _EXPECTED.get(error["type"], "").format_map(error.get("ctx", {})) or error["msg"]
-        yield path, f"expected {expected}, got {_shown(error['input'], path, root, document)}"
+        yield path, f"expected {expected}, got {_shown(error['input'], path, root)}"
 
 
 def _keys(root: type[BaseModel], path: Path) -> Iterable[str]:
@@ -80,19 +88,16 @@ def _keys(root: type[BaseModel], path: Path) -> Iterable[str]:
     return properties
 
 
-def _shown(value: Any, path: Path, root: type[BaseModel], document: Document) -> str:
-    """Show a wrong value, unless it is a secret, could contain one, or came out of a variable."""
-    variable = next((name for at, name in document.substituted.items() if path[: len(at)] == at), None)
-    if variable:
-        return f"the value of ${{{variable}}}"
+def _shown(value: Any, path: Path, root: type[BaseModel]) -> str:
+    """Show a wrong value, unless it is a secret or could contain one; otherwise say its kind."""
     kinds = {str: "text", dict: "a section", list: "a list", type(None): "nothing"}
     kind = kinds.get(type(value), "a number" if isinstance(value, int | float) else "another kind of value")
     expected = _Shape(root).at(path)
     simple = isinstance(value, str | int | float) and expected.get("type") not in {"object", "array"}
     if not simple or expected.get("format") == "password" or "@" in str(value):
         return kind
-    text = str(value)
-    return f"'{text[:_SHOWN_MAX]}…'" if len(text) > _SHOWN_MAX else f"'{text}'"
+    text = repr(value)
+    return f"{text[:_SHOWN_MAX]}…" if len(text) > _SHOWN_MAX else text
 
 
 class _Shape:

@@ -68,17 +68,27 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _is_host(value: str) -> bool:
+    return bool(value) and "://" not in value and not any(character in value for character in "@,; \t")
+
+
 def _host(value: str) -> str:
-    if not value or "://" in value or any(character in value for character in "@,; \t"):
+    if not _is_host(value):
         raise ValueError("expected a host name, an IP address or a Unix socket's folder, got something else")
     return value
 
 
 def _address(value: str) -> str:
     host, _, port = value.rpartition(":")
-    _host(host.strip("[]"))
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _PORT_MAX):
+    valid_port = port.isascii() and port.isdigit() and 0 < int(port) <= _PORT_MAX
+    if not valid_port or not _is_host(host):
         raise ValueError(f"expected host:port with a port from 1 to {_PORT_MAX}, got another form")
+    return value
+
+
+def _not_empty(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value():
+        raise ValueError("expected text that isn't empty, got ''")
     return value
 
 
@@ -91,4 +101,4 @@ Text = Annotated[str, Field(min_length=1)]
 Host = Annotated[Text, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
 Addresses = Annotated[list[Annotated[str, AfterValidator(_address)]], Field(min_length=1), BeforeValidator(_split)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
+Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
