@@ -25,11 +25,11 @@ def is_free(port: int) -> bool:
 
 def free_port(*, besides: set[int]) -> int:
     """Return a port that is free now and not in `besides`, those already promised to others."""
-    for _ in range(_ATTEMPTS_MAX):
-        port = random.randint(_FIRST, _LAST)  # noqa: S311 - a port is no secret
-        if port not in besides and is_free(port):
+    candidates = [port for port in range(_FIRST, _LAST) if port not in besides]
+    for port in random.sample(candidates, min(_ATTEMPTS_MAX, len(candidates))):
+        if is_free(port):
             return port
-    raise UnavailableError(f"no free port between {_FIRST} and {_LAST} in {_ATTEMPTS_MAX} attempts")
+    raise UnavailableError(f"no free port between {_FIRST} and {_LAST}, of {_ATTEMPTS_MAX} tried")
 
 
 def require_free(port: int, service: str, option: str) -> None:

@@ -1,0 +1,132 @@
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from sitelog.deploy._daemon import LOG_BYTES_MAX, Daemon, started_daemons, stop_together
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    yield (daemon := Daemon(tmp_path, "sleeper"))
+    stop_together([daemon], [(signal.SIGKILL, 5)])
+
+
+def await_line(daemon, line):
+    deadline = time.monotonic() + 10
+    while line not in daemon.last_lines(10):
+        assert time.monotonic() < deadline, f"no {line!r} in {daemon.last_lines(10)}"
+        time.sleep(0.01)
+
+
+def test_a_started_process_is_found_again_by_another_handle(daemon, tmp_path):
+    started = daemon.start(["sleep", "60"], os.environ)
+    found = Daemon(tmp_path, "sleeper").running()
+    assert found == started
+    assert [one.name for one in started_daemons(tmp_path)] == ["sleeper"]
+
+
+def test_it_leads_a_session_of_its_own_so_that_no_closed_terminal_ends_it(daemon):
+    pid = daemon.start(["sleep", "60"], os.environ).pid
+    assert os.getsid(pid) == pid
+
+
+def test_a_program_that_does_not_exist_is_an_error_and_leaves_no_pid_file(daemon):
+    with pytest.raises(FileNotFoundError):
+        daemon.start(["/nowhere/at/all"], os.environ)
+    assert not daemon.is_expected()
+
+
+def test_a_dead_process_is_not_running_though_nobody_has_waited_for_it_but_is_still_expected(daemon):
+    pid = daemon.start(["sleep", "60"], os.environ).pid
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while daemon.running() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert daemon.running() is None
+    assert daemon.is_expected()
+
+
+def test_another_process_that_got_the_same_pid_is_neither_taken_for_ours_nor_signalled(daemon, tmp_path):
+    innocent = Daemon(tmp_path, "innocent")
+    pid = innocent.start(["sleep", "60"], os.environ).pid
+    record = json.loads(innocent.pid_file.read_text()) | {"identity": "an earlier process's"}
+    daemon.pid_file.write_text(json.dumps(record))
+    assert daemon.running() is None
+    stop_together([daemon], [(signal.SIGKILL, 1)])
+    assert innocent.running() is not None
+    assert innocent.running().pid == pid
+    stop_together([innocent], [(signal.SIGKILL, 5)])
+
+
+def test_a_half_written_pid_file_counts_as_none(daemon):
+    daemon.pid_file.parent.mkdir()
+    daemon.pid_file.write_text('{"pid": 1')
+    assert daemon.running() is None
+    assert daemon.last_lines(1) == []
+
+
+def test_what_ignores_the_polite_signal_is_killed_with_all_that_it_started(daemon):
+    pid = daemon.start(
+        [sys.executable, "-c", f"import subprocess; subprocess.Popen(['sleep', '61']); {DEAF}"], os.environ
+    ).pid
+    await_line(daemon, "deaf")
+    began = time.monotonic()
+    stop_together([daemon], [(signal.SIGTERM, 0.2), (signal.SIGKILL, 5)])
+    assert time.monotonic() - began < 3
+    assert daemon.running() is None
+    assert not daemon.is_expected()
+    with pytest.raises(ProcessLookupError):
+        _await_group_end(pid)
+
+
+def _await_group_end(pid):
+    for _ in range(500):
+        os.killpg(pid, 0)
+        time.sleep(0.01)
+
+
+def test_stopping_what_does_not_run_is_harmless(daemon):
+    stop_together([daemon], [(signal.SIGTERM, 1)])
+    stop_together([daemon], [(signal.SIGTERM, 1)])
+
+
+def test_several_are_told_to_end_at_once_and_not_one_after_the_other(tmp_path):
+    daemons = [Daemon(tmp_path, f"deaf-{number}") for number in range(3)]
+    for one in daemons:
+        one.start([sys.executable, "-c", DEAF], os.environ)
+    for one in daemons:
+        await_line(one, "deaf")
+    began = time.monotonic()
+    stop_together(daemons, [(signal.SIGTERM, 0.3), (signal.SIGKILL, 5)])
+    assert time.monotonic() - began < 0.8
+    assert not any(one.is_expected() for one in daemons)
+
+
+def test_the_last_lines_are_those_since_the_latest_start(daemon):
+    daemon.start(["sh", "-c", "echo an old error >&2; echo done"], os.environ)
+    await_line(daemon, "done")
+    daemon.start(["sh", "-c", "echo a new line; echo ready"], os.environ)
+    await_line(daemon, "ready")
+    assert daemon.last_lines(10) == ["a new line", "ready"]
+    assert daemon.last_lines(1) == ["ready"]
+    assert "an old error" in daemon.log.read_text()
+
+
+def test_a_log_that_has_grown_too_large_is_put_aside_at_the_next_start(daemon):
+    daemon.log.parent.mkdir(parents=True)
+    daemon.log.write_bytes(b"x" * (LOG_BYTES_MAX + 1))
+    daemon.start(["sh", "-c", "echo fresh"], os.environ)
+    await_line(daemon, "fresh")
+    assert daemon.log.stat().st_size < 100
+    assert daemon.log.with_suffix(".log.1").stat().st_size == LOG_BYTES_MAX + 1
+
+
+def test_only_its_owner_can_read_a_log(daemon):
+    daemon.start(["sh", "-c", "echo secret"], os.environ)
+    assert daemon.log.stat().st_mode & 0o077 == 0

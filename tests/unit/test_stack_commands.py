@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sitelog.cli.down import app as down
+from sitelog.cli.status import app as status
+from sitelog.cli.up import app as up
+from sitelog.deploy._folder import locked
+from sitelog.deploy._state import new_state, write_state
+
+
+@pytest.fixture
+def run():
+    return lambda app, *arguments: CliRunner().invoke(app, [str(one) for one in arguments], standalone_mode=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with locked(tmp_path):
+        state = new_state(brokers=2)
+        state.worker_ports = [20_001]
+        write_state(tmp_path, state)
+    return tmp_path
+
+
+def test_without_a_stack_status_says_how_to_get_one_and_answers_no(run, tmp_path):
+    result = run(status, "--dir", tmp_path)
+    assert result.return_value == 1
+    assert "`sitelog up` makes one" in result.output
+    assert json.loads(run(status, "--dir", tmp_path, "--json").output) == []
+
+
+def test_a_stack_that_is_down_is_shown_so_and_answers_no(run, folder):
+    result = run(status, "--dir", folder, "--json")
+    assert result.return_value == 1
+    assert [(service["name"], service["state"]) for service in json.loads(result.output)] == [
+        ("kafka-1", "down"),
+        ("kafka-2", "down"),
+        ("postgres", "down"),
+        ("projector-1", "down"),
+    ]
+    assert "run `sitelog up`" in run(status, "--dir", folder).output
+
+
+def test_down_where_nothing_runs_is_harmless(run, tmp_path, folder):
+    assert "Nothing was running" in run(down, "--dir", folder).output
+    assert "Nothing was running" in run(down, "--dir", tmp_path / "nowhere").output
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_reset_lists_what_goes_and_deletes_nothing_without_a_yes(folder):
+    result = CliRunner().invoke(up, ["--dir", str(folder), "--reset"], input="n\n")
+    assert "  state.json\n" in result.output
+    assert "with every event and row" in result.output
+    assert result.exit_code != 0
+    assert (folder / "state.json").exists()
+
+
+def test_reset_of_a_folder_that_is_not_ours_is_refused(run, tmp_path):
+    (tmp_path / "logs").mkdir()
+    result = run(up, "--dir", tmp_path, "--reset", "--yes")
+    assert "isn't a folder that `sitelog up` made" in str(result.exception)
+    assert (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--brokers", "3"), r"expected number of brokers 3, as --brokers says, found 2"),
+        (("--kafka-port", "9092"), r"expected first Kafka port 9092"),
+        (("--postgres-port", "5432"), r"expected Postgres port 5432"),
+    ],
+)
+def test_what_a_stack_was_made_with_can_not_be_changed_later(run, folder, option, message):
+    result = run(up, "--dir", folder, *option)
+    assert message in str(result.exception)
+    assert "--reset" in str(result.exception)

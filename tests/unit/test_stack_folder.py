@@ -1,0 +1,66 @@
+from multiprocessing import get_context
+
+import pytest
+
+from sitelog.deploy._disk import require_free_space
+from sitelog.deploy._folder import clear, content, locked, require_ours
+from sitelog.streams.errors import ConfigError, UnavailableError
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match=r"isn't a folder that `sitelog up` made.*--dir"):
+        require_ours(tmp_path)
+
+
+def test_a_file_in_the_folder_s_place_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="isn't a folder"):
+        require_ours(tmp_path / "file")
+
+
+def test_a_new_an_empty_and_an_own_folder_are_taken(tmp_path):
+    require_ours(tmp_path / "new")
+    require_ours(tmp_path)
+    with locked(tmp_path):
+        (tmp_path / "kafka-1").mkdir()
+    require_ours(tmp_path)
+
+
+def test_clearing_deletes_the_stack_s_own_things_and_nothing_else(tmp_path):
+    for name in ("kafka-1", "kafka-2", "postgres", "logs", "run"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+    for name in ("state.json", "sitelog.yaml", "env", "notes.txt"):
+        (tmp_path / name).touch()
+    assert "notes.txt" not in [path.name for path in content(tmp_path)]
+    clear(tmp_path)
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_two_commands_at_once_do_not_start_everything_twice(tmp_path):
+    with locked(tmp_path):
+        process = get_context("spawn").Process(target=_lock, args=(tmp_path,))
+        process.start()
+        process.join()
+    assert process.exitcode == 3
+    with locked(tmp_path):
+        pass
+
+
+def _lock(folder):
+    try:
+        with locked(folder):
+            raise SystemExit(0)
+    except UnavailableError as error:
+        assert "another `sitelog up` or `sitelog down` is at work" in str(error)  # noqa: PT017 - another process
+        raise SystemExit(3) from None
+
+
+def test_a_full_disk_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(UnavailableError, match=r"MiB free, at least 1099511627776 MiB are needed\. Free some space"):
+        require_free_space(tmp_path, 1 << 60)
+
+
+def test_enough_space_is_enough(tmp_path):
+    require_free_space(tmp_path, 1)
