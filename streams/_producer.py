@@ -1,0 +1,123 @@
+"""aiokafka's producer, made to survive: it names a missing topic, replaces a dead sender and ends in time."""
+
+import asyncio
+import logging
+from time import monotonic
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
+from aiokafka.structs import RecordMetadata
+
+from sitelog.streams._kafka import kafka_client_options, start_client
+from sitelog.streams.errors import Halt, UnavailableError
+from sitelog.streams.settings import Settings
+from sitelog.streams.topics import EXIT_TOPICS
+
+TOPIC_SECONDS_MAX: Final = 5
+"""Until a topic that was created just now is known to every broker."""
+STOP_SECONDS_MAX: Final = 5
+"""For closing connections, once nothing is waited for any more."""
+
+_TOPIC_POLL_SECONDS: Final = 0.1
+_OVERHEAD_BYTES: Final = 65_536
+_UNCOMPRESSED: Final = {"uncompressed", "producer"}
+
+log = logging.getLogger(__name__)
+
+
+class Producer:
+    """An idempotent producer of one compression: what it was given is in the topic once, and in its order."""
+
+    def __init__(self, settings: Settings, compression: str) -> None:
+        """Take the name of a compression as topics are configured with it."""
+        self._settings = settings
+        self._compression = None if compression in _UNCOMPRESSED else compression
+        self._producer: Any = None
+        self._topics: set[str] = set()
+        self._replacing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect; raises what `start_client` raises."""
+        append = self._settings.append
+        producer = AIOKafkaProducer(
+            **kafka_client_options(self._settings),
+            acks="all",
+            enable_idempotence=True,
+            compression_type=self._compression,
+            linger_ms=append.linger_ms,
+            max_batch_size=append.batch_bytes,
+            max_request_size=max(append.event_bytes_max, append.batch_bytes) + _OVERHEAD_BYTES,
+            # Also how long a batch may be without a leader; one that expires so breaks the idempotent sequence.
+            request_timeout_ms=int(append.delivery_timeout_seconds * 1_000),
+        )
+        self._producer = producer
+        try:
+            await start_client(producer, self._settings)
+        except BaseException:
+            await self.abandon()
+            raise
+
+    async def send(self, topic: str, key: bytes, value: bytes) -> "asyncio.Future[RecordMetadata]":
+        """Take a record, and return the future of its acknowledgement.
+
+        Waits while the partition's buffer is full, as long as the caller lets it. Raises Halt for a topic that isn't
+        there, and aiokafka's errors.
+        """
+        async with self._replacing:
+            if self._is_dead():
+                log.warning("the Kafka producer failed, and is replaced")
+                await self.abandon()
+                await self.start()
+        if topic not in self._topics:
+            await self._require(topic)
+        while True:
+            try:
+                future: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key)
+            except KafkaTimeoutError:
+                # The buffer stayed full: this record wasn't taken, so that taking it again keeps the order.
+                continue
+            return future
+
+    async def stop(self) -> None:
+        """Wait until all that was sent is acknowledged or has failed, and close the connections."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def abandon(self) -> None:
+        """Close the connections now; what isn't acknowledged yet fails, and may be in the topic or not."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - stop() would wait for all of it
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                # Connections first: requests under way end with them.
+                await producer.client.close()
+                await producer.stop()
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("the Kafka producer didn't close cleanly: %s", error or type(error).__name__)
+
+    def _is_dead(self) -> bool:
+        """Tell whether every further send would fail, as after a gap in the idempotent sequence."""
+        # aiokafka has no other word for it.
+        return self._producer is None or self._producer._sender.sender_task.done()  # noqa: SLF001
+
+    async def _require(self, topic: str) -> None:
+        """Raise Halt for a topic that isn't there; aiokafka would wait for it, and some brokers create it."""
+        until = monotonic() + TOPIC_SECONDS_MAX
+        while True:
+            try:
+                metadata = await self._producer.client.fetch_all_metadata()
+            except KafkaError as error:
+                raise UnavailableError(f"Kafka didn't answer as expected: {error}. Try again") from error
+            if topic in metadata.topics():
+                self._topics.add(topic)
+                return
+            if monotonic() > until:
+                raise Halt(
+                    f"expected the topic {topic}, got none of that name that this user may see: "
+                    "`sitelog topics create` creates it",
+                    EXIT_TOPICS,
+                )
+            await asyncio.sleep(_TOPIC_POLL_SECONDS)

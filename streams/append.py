@@ -1,0 +1,225 @@
+"""The producers' way into the log: `async with Appender(settings) as appender: await appender.append(event)`."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, NamedTuple, NoReturn, Self
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
+from aiokafka.structs import RecordMetadata
+
+from sitelog.streams._event import Event
+from sitelog.streams._producer import Producer
+from sitelog.streams.codec import Codec
+from sitelog.streams.errors import ConfigError, Retry, SitelogError
+from sitelog.streams.registry import SchemaRegistry
+from sitelog.streams.settings import Settings
+
+_YIELD_EVERY: Final = 100
+"""Events between two turns of the event loop: aiokafka takes records without ever waiting, as long as it has room."""
+
+
+class EventTooLarge(SitelogError):  # noqa: N818 - it reads as the sentence it is
+    """The event has more bytes than a Kafka record may have."""
+
+
+class NotAcknowledged(Retry):
+    """Kafka didn't say in time that it has the event: it may be in the log or not.
+
+    Append the same event again, with its `event_id`: the log has each id once.
+    """
+
+
+class Appended(NamedTuple):
+    """Where Kafka put an event."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Appender:
+    """Appends events to their topics.
+
+    Events of one entity keep the order in which they were given, each is in the topic once however often a broker
+    fails meanwhile, and one that was acknowledged is on every replica in sync. Keep one open for as long as the process
+    appends; any number of tasks may share it. At most `append.in_flight_max` events are unacknowledged at a time:
+    who appends faster than Kafka takes it, waits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings; nothing is connected before `async with`."""
+        self._settings = settings
+        self._limits = settings.append
+        self._slots = asyncio.Semaphore(settings.append.in_flight_max)
+        self._codec = Codec()
+        self._producers: dict[str, Producer] = {}
+        self._resources = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises UnavailableError or ConfigError with what Kafka or the schema registry says."""
+        try:
+            await self._connect()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for what is unacknowledged, at most `append.delivery_timeout_seconds`, and disconnect."""
+        # Nobody waits for what Kafka doesn't take, or after Ctrl-C.
+        hopeless = kind is not None and (not issubclass(kind, Exception) or issubclass(kind, NotAcknowledged))
+        try:
+            async with asyncio.timeout(0 if hopeless else self._limits.delivery_timeout_seconds):
+                for producer in self._producers.values():
+                    await producer.stop()
+        except TimeoutError:
+            pass
+        finally:
+            for producer in self._producers.values():
+                await producer.abandon()
+            await self._resources.aclose()
+
+    async def append(self, event: Event) -> Appended:
+        """Append one event, and return where it is once all replicas in sync have it.
+
+        Raises NotAcknowledged after `append.delivery_timeout_seconds`, EventTooLarge, TypeError for what isn't an
+        event, Halt for a topic that isn't there and ConfigError where this user may not write.
+        """
+        try:
+            async with asyncio.timeout(self._limits.delivery_timeout_seconds):
+                future = await self._send(event)
+                return _appended(await future)
+        except (KafkaError, TimeoutError) as error:
+            self._refuse(event, error)
+
+    async def append_many(
+        self, events: Iterable[Event] | AsyncIterable[Event], progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Append events in their order, and return how many were acknowledged: all of them.
+
+        Reads `events` only as fast as Kafka takes them. `progress` is told every now and then how many are
+        acknowledged. Raises what `append` raises, after the outcome of all events before is known or was waited for;
+        events after the one that failed may be in the log or not.
+        """
+        unsettled: deque[tuple[Event, asyncio.Future[RecordMetadata]]] = deque()
+        sent = 0
+        try:
+            async for event in _each(events):
+                unsettled.append((event, await self._send_in_time(event)))
+                sent += 1
+                if sent % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+                    await self._settle(unsettled, only_done=True)
+                    if progress is not None:
+                        progress(sent - len(unsettled))
+        except (asyncio.CancelledError, NotAcknowledged):
+            _forget(unsettled)
+            raise
+        except BaseException:
+            # An event that can't be sent, or read: the outcome of those before it is to be known.
+            await self._settle(unsettled)
+            if progress is not None:
+                progress(sent)
+            raise
+        await self._settle(unsettled)
+        if progress is not None:
+            progress(sent)
+        return sent
+
+    async def _connect(self) -> None:
+        registry = self._settings.kafka_config.schema_registry
+        if registry is not None:
+            client = await self._resources.enter_async_context(SchemaRegistry(registry))
+            self._codec = Codec(client)
+            await self._codec.register()
+        for topic in self._settings.kafka_config.topics.values():
+            if topic.compression_type not in self._producers:
+                producer = Producer(self._settings, topic.compression_type)
+                self._producers[topic.compression_type] = producer
+                await producer.start()
+
+    async def _send(self, event: Event) -> "asyncio.Future[RecordMetadata]":
+        """Give an event to the producer once a slot is free; the slot is free again with its acknowledgement."""
+        key, value = self._encode(event)
+        topic = self._settings.kafka_config.topics[event.topic]
+        await self._slots.acquire()
+        try:
+            future = await self._producers[topic.compression_type].send(event.topic, key, value)
+        except BaseException:
+            self._slots.release()
+            raise
+        future.add_done_callback(lambda _: self._slots.release())
+        return future
+
+    async def _send_in_time(self, event: Event) -> "asyncio.Future[RecordMetadata]":
+        try:
+            async with asyncio.timeout(self._limits.delivery_timeout_seconds):
+                return await self._send(event)
+        except (KafkaError, TimeoutError) as error:
+            self._refuse(event, error)
+
+    async def _settle(
+        self, unsettled: "deque[tuple[Event, asyncio.Future[RecordMetadata]]]", *, only_done: bool = False
+    ) -> None:
+        """Take out what is acknowledged, in the order of sending; raise for what isn't in time."""
+        while unsettled and not (only_done and not unsettled[0][1].done()):
+            event, future = unsettled[0]
+            try:
+                async with asyncio.timeout(self._limits.delivery_timeout_seconds):
+                    await future
+            except (KafkaError, TimeoutError) as error:
+                _forget(unsettled)
+                self._refuse(event, error)
+            unsettled.popleft()
+
+    def _encode(self, event: Event) -> tuple[bytes, bytes]:
+        if not isinstance(event, Event):
+            raise TypeError(f"expected an event, got {type(event).__name__}")
+        key, value = event.entity_id.encode(), self._codec.encode(event)
+        size, most = len(key) + len(value), self._limits.event_bytes_max
+        if size > most:
+            raise EventTooLarge(f"{_named(event)}: expected at most {most} bytes, got {size}")
+        return key, value
+
+    def _refuse(self, event: Event, error: Exception) -> NoReturn:
+        """Raise what Kafka's refusal of an event means."""
+        if isinstance(error, TopicAuthorizationFailedError):
+            user = self._settings.kafka_config.sasl_username or "this user"
+            raise ConfigError(f"{_named(event)}: {user} may not write to {event.topic}") from error
+        if isinstance(error, MessageSizeTooLargeError):
+            raise EventTooLarge(f"{_named(event)}: expected what {event.topic} takes, got: {error}") from error
+        seconds = self._limits.delivery_timeout_seconds
+        reason = f"none within {seconds:g} s" if isinstance(error, TimeoutError) else repr(error)
+        raise NotAcknowledged(
+            f"{_named(event)}: expected Kafka's acknowledgement, got {reason}. It may be in the log or not: "
+            "append the same event again, with its event_id"
+        ) from error
+
+
+def _forget(unsettled: "deque[tuple[Event, asyncio.Future[RecordMetadata]]]") -> None:
+    """Wait for none of them any more; each may still be acknowledged."""
+    for _, future in unsettled:
+        future.cancel()
+    unsettled.clear()
+
+
+def _named(event: Event) -> str:
+    return f"{event.event_type} {event.event_id} of {event.entity_id}"
+
+
+def _appended(metadata: RecordMetadata) -> Appended:
+    return Appended(metadata.topic, metadata.partition, metadata.offset)
+
+
+async def _each(events: Iterable[Event] | AsyncIterable[Event]) -> AsyncIterator[Event]:
+    if isinstance(events, AsyncIterable):
+        async for event in events:
+            yield event
+    else:
+        for event in events:
+            yield event

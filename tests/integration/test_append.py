@@ -1,0 +1,264 @@
+"""Appending to a real Kafka: once, in order, within bounds, and with a clear word when it can't be."""
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from sitelog.deploy._daemon import started_daemons
+from sitelog.streams._event import Event
+from sitelog.streams._kafka import kafka_client_options
+from sitelog.streams.append import Appended, Appender, EventTooLarge, NotAcknowledged
+from sitelog.streams.codec import Codec
+from sitelog.streams.errors import Halt, UnavailableError
+from sitelog.streams.events import SiteDeleted
+from sitelog.streams.examples import example
+from sitelog.streams.settings import Settings
+from sitelog.streams.topics import create_topics
+from tests.reading import records_of
+
+pytestmark = pytest.mark.services
+
+SITES = "customer-sites-events"
+
+
+@pytest.fixture
+async def prefix() -> str:
+    """What the keys of one test begin with: the topics are shared."""
+    return f"{uuid.uuid4().hex}-"
+
+
+@pytest.fixture
+async def kafka_settings(services: Any, kafka: list[str]) -> Settings:
+    settings: Settings = services.settings("unused")
+    assert settings.kafka_config.bootstrap_servers == kafka
+    await create_topics(settings)
+    return settings
+
+
+def limited(settings: Settings, **limits: Any) -> Settings:
+    return settings.model_copy(update={"append": settings.append.model_copy(update=limits)})
+
+
+def deleted(site_id: str, reason: str = "") -> SiteDeleted:
+    return SiteDeleted(site_id=site_id, reason=reason)
+
+
+def changes(prefix: str, sites: int, each: int) -> Iterator[SiteDeleted]:
+    for number in range(each):
+        for site in range(sites):
+            yield deleted(f"{prefix}{site}", str(number))
+
+
+async def reasons_by_site(settings: Settings, prefix: str) -> dict[str, list[str]]:
+    """What was appended, by site and in the topic's order."""
+    codec = Codec()
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for record in await records_of(settings, SITES, prefix):
+        event = codec.decode(record.value).event
+        assert isinstance(event, SiteDeleted)
+        assert record.key.decode() == event.site_id
+        reasons[event.site_id].append(event.reason or "")
+    return reasons
+
+
+@asynccontextmanager
+async def frozen_broker(services: Any) -> AsyncIterator[None]:
+    """Kafka hangs, as in a long pause of its machine, until the block ends."""
+    [running] = [daemon.running() for daemon in started_daemons(services.folder) if daemon.name.startswith("kafka")]
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+
+
+async def test_an_appended_event_is_where_appended_says(kafka_settings: Settings, prefix: str) -> None:
+    event = example("site_created", site_id=f"{prefix}a")
+    async with Appender(kafka_settings) as appender:
+        appended = await appender.append(event)
+    [record] = await records_of(kafka_settings, SITES, prefix)
+    assert appended == Appended(SITES, record.partition, record.offset)
+    assert Codec().decode(record.value).event == event
+    assert record.key == event.site_id.encode()
+
+
+async def test_events_of_both_topics_go_to_their_own(kafka_settings: Settings, prefix: str) -> None:
+    events = [example("site_deleted", site_id=prefix), example("territory_deleted", territory_id=prefix)]
+    async with Appender(kafka_settings) as appender:
+        assert await appender.append_many(events) == 2
+    for topic in (SITES, "territory-events"):
+        assert len(await records_of(kafka_settings, topic, prefix)) == 1
+
+
+async def test_many_events_keep_the_order_of_each_site(kafka_settings: Settings, prefix: str) -> None:
+    told: list[int] = []
+    async with Appender(kafka_settings) as appender:
+        count = await appender.append_many(changes(prefix, sites=20, each=50), told.append)
+    assert count == 1_000
+    assert told == sorted(told)
+    assert told[-1] == 1_000
+    found = await reasons_by_site(kafka_settings, prefix)
+    assert found == {f"{prefix}{site}": [str(n) for n in range(50)] for site in range(20)}
+
+
+async def test_an_asynchronous_source_may_take_its_time(kafka_settings: Settings, prefix: str) -> None:
+    async def source() -> AsyncIterator[Event]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield deleted(f"{prefix}a", str(number))
+
+    async with Appender(kafka_settings) as appender:
+        assert await appender.append_many(source()) == 3
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["0", "1", "2"]}
+
+
+async def test_any_number_of_tasks_may_share_an_appender(kafka_settings: Settings, prefix: str) -> None:
+    async with Appender(limited(kafka_settings, in_flight_max=7)) as appender:
+        await asyncio.gather(*(appender.append(deleted(f"{prefix}{n}", "x")) for n in range(100)))
+    assert len(await reasons_by_site(kafka_settings, prefix)) == 100
+
+
+async def test_an_event_that_is_too_large_is_refused_with_both_sizes(kafka_settings: Settings, prefix: str) -> None:
+    event = deleted(f"{prefix}a", "x" * 5_000_000)
+    async with Appender(kafka_settings) as appender:
+        with pytest.raises(EventTooLarge, match=rf"{event.event_id} of .* at most 1048576 bytes, got 50001\d\d"):
+            await appender.append(event)
+        await appender.append(deleted(f"{prefix}a", "small"))
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["small"]}
+
+
+async def test_the_largest_event_that_is_taken_arrives(kafka_settings: Settings, prefix: str) -> None:
+    most = kafka_settings.append.event_bytes_max
+    around = len(Codec().encode(deleted(f"{prefix}a", "x" * 100_000))) - 100_000 + len(f"{prefix}a")
+    async with Appender(kafka_settings) as appender:
+        with pytest.raises(EventTooLarge, match=f"got {most + 1}$"):
+            await appender.append(deleted(f"{prefix}a", os.urandom(most).hex()[: most - around + 1]))
+        await appender.append(deleted(f"{prefix}a", os.urandom(most).hex()[: most - around]))
+    [[reason]] = (await reasons_by_site(kafka_settings, prefix)).values()
+    assert len(reason) == most - around
+
+
+async def test_what_is_no_event_is_refused_and_what_came_before_is_in(kafka_settings: Settings, prefix: str) -> None:
+    told: list[int] = []
+    events: list[Any] = [deleted(f"{prefix}a", "first"), {"site_id": "a"}, deleted(f"{prefix}a", "third")]
+    async with Appender(kafka_settings) as appender:
+        with pytest.raises(TypeError, match="expected an event, got dict"):
+            await appender.append_many(events, told.append)
+    assert told == [1]
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["first"]}
+
+
+async def test_a_source_that_fails_leaves_what_came_before_acknowledged(kafka_settings: Settings, prefix: str) -> None:
+    def source() -> Iterator[Event]:
+        yield deleted(f"{prefix}a", "first")
+        raise LookupError
+
+    told: list[int] = []
+    async with Appender(kafka_settings) as appender:
+        with pytest.raises(LookupError):
+            await appender.append_many(source(), told.append)
+    assert told == [1]
+
+
+async def test_a_broker_that_hangs_loses_nothing_and_doubles_nothing(
+    services: Any, kafka_settings: Settings, prefix: str
+) -> None:
+    async with Appender(limited(kafka_settings, batch_bytes=2_048)) as appender:
+        await appender.append(deleted(f"{prefix}0", "before"))
+        async with frozen_broker(services):
+            task = asyncio.create_task(appender.append_many(changes(prefix, sites=5, each=200)))
+            done, _ = await asyncio.wait([task], timeout=1)
+            assert not done
+        assert await task == 1_000
+    found = await reasons_by_site(kafka_settings, prefix)
+    assert found.pop(f"{prefix}0") == ["before", *map(str, range(200))]
+    assert list(found.values()) == [[str(n) for n in range(200)]] * 4
+
+
+async def test_at_most_so_many_events_are_read_ahead(services: Any, kafka_settings: Settings, prefix: str) -> None:
+    drawn = 0
+
+    def source() -> Iterator[Event]:
+        nonlocal drawn
+        for event in changes(prefix, sites=3, each=100):
+            drawn += 1
+            yield event
+
+    async with Appender(limited(kafka_settings, in_flight_max=10)) as appender:
+        await appender.append(deleted(f"{prefix}0", "before"))
+        async with frozen_broker(services):
+            task = asyncio.create_task(appender.append_many(source()))
+            await asyncio.wait([task], timeout=0.5)
+            # One more is drawn already, and waits.
+            assert drawn == 11
+        assert await task == 300
+
+
+async def test_an_outage_ends_in_not_acknowledged_and_the_appender_lives_on(
+    services: Any, kafka_settings: Settings, prefix: str
+) -> None:
+    event = deleted(f"{prefix}a", "during")
+    async with Appender(limited(kafka_settings, delivery_timeout_seconds=1)) as appender:
+        await appender.append(deleted(f"{prefix}a", "before"))
+        async with frozen_broker(services):
+            started = time.monotonic()
+            with pytest.raises(NotAcknowledged, match=rf"{event.event_id} .* got none within 1 s"):
+                await appender.append(event)
+            with pytest.raises(NotAcknowledged):
+                await appender.append_many([event, event])
+            assert time.monotonic() - started < 4
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await appender.append(deleted(f"{prefix}a", "after"))
+                except NotAcknowledged:
+                    continue  # Kafka is still catching its breath
+                break
+    found = (await reasons_by_site(kafka_settings, prefix))[f"{prefix}a"]
+    assert found[0] == "before"
+    assert found[-1] == "after"
+
+
+async def test_leaving_during_an_outage_takes_no_longer_than_its_limits(
+    services: Any, kafka_settings: Settings, prefix: str
+) -> None:
+    appender = Appender(limited(kafka_settings, delivery_timeout_seconds=1))
+    await appender.__aenter__()
+    await appender.append(deleted(f"{prefix}a", "before"))
+    async with frozen_broker(services):
+        started = time.monotonic()
+        with pytest.raises(NotAcknowledged):
+            await appender.append(deleted(f"{prefix}a", "during"))
+        await appender.__aexit__(None, None, None)
+        assert time.monotonic() - started < 5
+
+
+async def test_a_missing_topic_is_named_at_once(kafka_settings: Settings, prefix: str) -> None:
+    admin = AIOKafkaAdminClient(**kafka_client_options(kafka_settings))
+    await admin.start()
+    try:
+        await admin.delete_topics(["territory-events"])
+        async with Appender(kafka_settings) as appender:
+            with pytest.raises(Halt, match=r"expected the topic territory-events, .*`sitelog topics create`"):
+                await appender.append(example("territory_deleted", territory_id=prefix))
+            await appender.append(deleted(f"{prefix}a"))
+    finally:
+        await admin.close()
+        await create_topics(kafka_settings)
+
+
+async def test_a_kafka_that_is_not_there_is_said_at_once(services: Any) -> None:
+    settings: Settings = services.settings("unused")
+    kafka_config = settings.kafka_config.model_copy(update={"bootstrap_servers": ["127.0.0.1:1"]})
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1: "):
+        async with Appender(settings.model_copy(update={"kafka_config": kafka_config})):
+            pass
