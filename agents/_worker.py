@@ -1,5 +1,6 @@
 """Faust's worker, made to end in time and to leave the logs alone."""
 
+import gc
 import os
 import threading
 from typing import Any, Final
@@ -10,6 +11,9 @@ from mode import ServiceT
 from sitelog.streams.app import BatchApp
 
 EXIT_HARD_STOP: Final = 71
+
+COLLECT_AFTER_OBJECTS: Final = 200_000
+"""Every batch makes tens of thousands of objects and no cycles: looking for some costs up to 40 % of the time."""
 
 
 class SitelogWorker(faust.Worker):
@@ -22,6 +26,13 @@ class SitelogWorker(faust.Worker):
         super().__init__(app, *services, quiet=True, override_logging=False, redirect_stdouts=False)
         self.spinner = None
         self._shutdown_seconds = shutdown_seconds
+
+    async def on_startup_finished(self) -> None:
+        """Leave what was imported out of every later garbage collection, and make those rare."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
+        await super().on_startup_finished()
 
     def _schedule_shutdown(self, signal: Any) -> None:
         timer = threading.Timer(self._shutdown_seconds, os._exit, (EXIT_HARD_STOP,))

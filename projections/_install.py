@@ -35,6 +35,7 @@ GRANT USAGE ON SCHEMA sitelog, integration, public TO {app}, {read};
 GRANT SELECT ON ALL TABLES IN SCHEMA sitelog, integration, public TO {app}, {read};
 GRANT INSERT ON sitelog.event_log, sitelog.conflict, sitelog.avro_schema TO {app};
 GRANT INSERT, UPDATE ON sitelog.consumer_position, sitelog.parked_event TO {app};
+GRANT TEMPORARY ON DATABASE {database} TO {app};
 GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
 """
 
@@ -103,7 +104,7 @@ async def grant(connection: Any, settings: Settings) -> None:
     database = settings.database_config
     read = database.read_replica or database.primary
     roles = {"app": _quoted(database.primary.username), "read": _quoted(read.username)}
-    await connection.execute(GRANTS.format(**roles))
+    await connection.execute(GRANTS.format(**roles, database=_quoted(database.primary.database)))
     for projection in load():
         await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON public.{projection.table} TO {roles['app']}")
 

@@ -25,7 +25,7 @@ RETURNING next_offset, epoch, anchor
 KNOWN_PARTITION: Final = "SELECT log_partition FROM sitelog.log_partition WHERE topic = $1 AND partition = $2"
 
 LOCK: Final = """
-SELECT p.log_partition, o.next_offset, o.log_seq, o.epoch, o.parked_entities, o.last_event_time
+SELECT p.log_partition, o.next_offset, o.log_seq, o.epoch, o.anchor, o.parked_entities, o.last_event_time
 FROM sitelog.consumer_position AS o
 JOIN sitelog.log_partition AS p USING (log_partition)
 WHERE o.consumer = $1 AND p.topic = $2 AND p.partition = $3
@@ -51,6 +51,7 @@ class Locked:
     next_offset: int
     log_seq: int
     epoch: int
+    anchor: int | None
     parked_entities: int
     last_event_time: datetime | None
 
@@ -92,7 +93,7 @@ async def lock(connection: Any, consumer: str, topic: str, partition: int) -> Lo
     return None if row is None else Locked(*row)
 
 
-async def move(connection: Any, consumer: str, position: Locked, anchor: int | None) -> None:
+async def move(connection: Any, consumer: str, position: Locked) -> None:
     """Write a locked position back, and tell those who listen on `sitelog_position`."""
     await connection.execute(
         MOVE,
@@ -101,7 +102,7 @@ async def move(connection: Any, consumer: str, position: Locked, anchor: int | N
         position.epoch,
         position.next_offset,
         position.log_seq,
-        anchor,
+        position.anchor,
         position.parked_entities,
         position.last_event_time,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from sitelog.projections._columns import columns
@@ -108,6 +108,9 @@ class Projection(Generic[Row]):
         self.columns = columns(row)
         self.index = {column: index for index, column in enumerate(self.columns)}
         self.make: Callable[[Sequence[Any]], Row] = row._make  # type: ignore[attr-defined]
+        self.key_of_row: Callable[[Row], Key] = _tuple_of(itemgetter, [self.index.get(c, 0) for c in self.key])
+        """Return the key columns of a row."""
+        self._key_of_event: KeyOf = _tuple_of(attrgetter, self.key)
         self._fields: dict[str, Field] = {}
         self.tombstone = tombstone
         self.indexes = tuple(indexes)
@@ -149,10 +152,6 @@ class Projection(Generic[Row]):
         self._fields.update(fields)
         self._add(event, Handler(self, "merges", key or self._key_of_event, self._no_fold, fields, change))
 
-    def key_of_row(self, row: Row) -> Key:
-        """Return the key columns of a row."""
-        return tuple(row[self.index[column]] for column in self.key)
-
     def fields_between(self, before: Row, after: Row) -> list[str]:
         """Return the fields, of those that updates can change, in which two rows differ."""
         differ = {column for column, index in self.index.items() if before[index] != after[index]}
@@ -171,9 +170,6 @@ class Projection(Generic[Row]):
             raise ValueError(f"{self.name}: {event.event_type} is handled twice")
         self.handlers[event] = handler
 
-    def _key_of_event(self, event: Event) -> Key:
-        return tuple(getattr(event, column) for column in self.key)
-
     @staticmethod
     def _no_fold(*_: object) -> None:
         """Do nothing: a merge is done by the fold itself."""
@@ -189,6 +185,12 @@ class Projection(Generic[Row]):
             raise ValueError(f"{self.name}: {reserved} are kept by the store; name the fields differently")
         if self.tombstone is not None and self.tombstone not in self.columns:
             raise ValueError(f"{self.name}: tombstone {self.tombstone!r} is not a field of {self.row.__name__}")
+
+
+def _tuple_of(getter: Callable[..., Any], names: Sequence[Any]) -> Callable[[Any], Key]:
+    """Return a function that reads a tuple, at C's speed: it is called for every event and row."""
+    get = getter(*names)
+    return get if len(names) > 1 else lambda source: (get(source),)
 
 
 Rows = tuple[Row, ...]

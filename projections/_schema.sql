@@ -74,6 +74,18 @@ CREATE TABLE sitelog.consumer_position (
     PRIMARY KEY (consumer, log_partition)
 ) WITH (fillfactor = 50);
 
+-- Who moved a position by hand, and why: `sitelog position set`. What lies between was skipped, or read again.
+CREATE TABLE sitelog.position_change (
+    change_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    consumer       text NOT NULL,
+    log_partition  smallint NOT NULL REFERENCES sitelog.log_partition,
+    from_offset    bigint,                       -- null where nobody had claimed the partition yet
+    to_offset      bigint NOT NULL,
+    changed_at     timestamptz NOT NULL,
+    changed_by     text NOT NULL,
+    reason         text NOT NULL
+);
+
 -- What could not be applied, whole. It enters the log when it is applied, and stays here as a record of that.
 CREATE TABLE sitelog.parked_event (
     parked_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -91,7 +103,9 @@ CREATE TABLE sitelog.parked_event (
     parked_at      timestamptz NOT NULL,
     closed_at      timestamptz,
     closed_by      text,
-    UNIQUE (consumer, log_partition, kafka_offset)
+    close_reason   text,                         -- why a person discarded it
+    -- a record that is read again is put aside once; a topic that was created again has other times
+    CONSTRAINT parked_event_record_key UNIQUE (consumer, log_partition, kafka_offset, append_time)
 );
 
 CREATE INDEX parked_event_open_idx ON sitelog.parked_event (consumer, log_partition, entity_id, kafka_offset)

@@ -13,8 +13,8 @@ _MIB = 1_048_576
 class WorkerSettings(Section):
     """A worker's limits. Seconds, unless the name says otherwise."""
 
-    # Records of one fetch, so of one transaction: more of them hardly helps, and a redo costs as many.
-    batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    # Records of one transaction at most: the more of them meet in one row, the fewer writes; a redo costs as many.
+    batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 8_000
     # Bytes of one partition's fetch; four of them in flight stay far below the 300 MB of a worker.
     batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
     # Batches that wait for an agent; the next ones stay in Kafka. It is the back-pressure.
