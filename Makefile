@@ -18,14 +18,15 @@ setup: .venv/.complete ## Install everything into .venv, once and again when req
 
 .venv/.complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	  || { echo "error: Python 3.11 or newer is needed, got $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	  || { got=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || true); \
+	       echo "error: Python 3.11 or newer is needed, got $${got:-no $(PYTHON)}. Name another one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 	  || { echo "error: Python's venv is needed: $(APT)" >&2; exit 1; }
-	@java=$$(java -version 2>&1 | sed -nE '1s/.*version "([0-9]+).*/\1/p'); [ "$${java:-0}" -ge 17 ] \
+	@java=$$({ java -version 2>&1 || true; } | sed -nE '1s/.*version "([0-9]+).*/\1/p'); [ "$${java:-0}" -ge 17 ] \
 	  || { echo "error: Java 17 or newer is needed to run Kafka, got $${java:-none}: $(APT)" >&2; exit 1; }
 	@command -v mvn >/dev/null \
 	  || { echo "error: Maven is needed to fetch Kafka: $(APT)" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no virtual environment with $(PYTHON): $(APT)" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@# mypy doesn't follow an editable install's import hooks; it follows links.
