@@ -14,7 +14,7 @@ from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
 from sitelog.projections._database import refused_data, transient
 from sitelog.projections._items import Item, decode
-from sitelog.projections._log import sent_before
+from sitelog.projections._log import seen_before
 from sitelog.projections._transaction import Outcome, Projector, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
@@ -146,12 +146,16 @@ class Pipeline:
                 async with self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
                     outcome = await self._projector.apply(connection, part, check_known=check_known)
             except Exception as error:
-                if sent_before(error) and not check_known:
+                if seen_before(error) and not check_known:
                     check_known = True
                     self._wary[lane] = WARY_BATCHES
                 elif transient(error):
                     self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
                     wait = await self._back_off(wait, "database")
+                elif isinstance(error, Retry):
+                    # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
+                    self._progress.failing(part.topic, part.partition, f"schema registry: {error}")
+                    wait = await self._back_off(wait, "registry")
                 elif refused_data(error):
                     return await self._divide(claim, part, error)
                 else:

@@ -20,7 +20,7 @@ class Taken:
     """What came of the records: rows for the log, for the parked events and for the conflicts."""
 
     log: list[LogRow] = field(default_factory=list)
-    parked: dict[int, ParkedRow] = field(default_factory=dict)
+    parked: dict[tuple[int, datetime], ParkedRow] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
     fingerprints: set[int] = field(default_factory=set)
@@ -61,6 +61,8 @@ class Intake:
         event = item.event
         if event is None:
             self._stop(item, item.problem or Park("unreadable", "no event"))
+            if self._stopped.get(entity) == "waiting":
+                self._waiting.setdefault(entity, []).append(item)  # a creation that comes later must stop here too
             return
         if event.event_id in self._seen:
             self.taken.duplicates += 1
@@ -74,6 +76,13 @@ class Intake:
             self._put(item, "behind", Park("behind", "an earlier event of this entity is put aside"))
             if status == "waiting":
                 self._waiting.setdefault(entity, []).append(item)
+
+    def retake(self, item: Item) -> None:
+        """Take a record that was put aside, and close it unless it has to stay."""
+        repeated = item.event is not None and item.event.event_id in self._seen
+        self.take(item)
+        if _place(item) not in self.taken.parked:
+            self._close(item, "discarded" if repeated else "applied")
 
     def _apply_or_stop(self, item: Item, event: Event) -> bool:
         try:
@@ -166,9 +175,14 @@ class Intake:
         self._put(item, "parked", park)
 
     def _put(self, item: Item, status: Status, park: Park) -> None:
-        self.taken.parked[item.offset] = ParkedRow(item, status, park.reason, str(park))
+        self.taken.parked[_place(item)] = ParkedRow(item, status, park.reason, str(park))
 
     def _close(self, item: Item, status: Any) -> None:
-        self.taken.parked.pop(item.offset, None)
+        self.taken.parked.pop(_place(item), None)
         if item.parked_id is not None:
             self.taken.closed.append(Closed(item.parked_id, status))
+
+
+def _place(item: Item) -> tuple[int, datetime]:
+    """Name a record of this partition: an offset alone may be that of a topic that was created again."""
+    return item.offset, item.append_time

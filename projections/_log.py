@@ -24,7 +24,7 @@ COLUMNS: Final = (
     "payload",
 )
 
-EVENT_ID_KEY: Final = "event_log_event_id_key"
+SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
 
 KNOWN: Final = "SELECT event_id::text FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])"
 
@@ -63,9 +63,9 @@ async def append(connection: Any, rows: Sequence[LogRow]) -> None:
         await connection.copy_records_to_table("event_log", schema_name="sitelog", columns=COLUMNS, records=rows)
 
 
-def sent_before(error: BaseException) -> bool:
-    """Tell whether an append failed because an event is in the log already."""
-    return isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == EVENT_ID_KEY
+def seen_before(error: BaseException) -> bool:
+    """Tell whether a write failed because an event is in the log already, or a record among those put aside."""
+    return isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in SEEN_KEYS
 
 
 async def known(connection: Any, event_ids: Sequence[str]) -> set[str]:

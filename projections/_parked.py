@@ -42,6 +42,12 @@ FROM unnest($1::bigint[], $4::text[]) AS c(parked_id, status)
 WHERE p.parked_id = c.parked_id
 """
 
+SEEN: Final = """
+SELECT kafka_offset, append_time, value
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND kafka_offset BETWEEN $3 AND $4
+"""
+
 RESTATE: Final = """
 UPDATE sitelog.parked_event AS p
 SET status = c.status, reason = c.reason, message = c.message
@@ -94,13 +100,22 @@ class Shelf:
         rows = await self.connection.fetch(OPEN, self.consumer, self.log_partition, list(entities))
         return [(_item(row), row["status"]) for row in rows]
 
+    async def unseen(self, items: Sequence[Item]) -> list[Item]:
+        """Leave out the records that are here already, open or closed: a position was moved back over them."""
+        if not items:
+            return []
+        rows = await self.connection.fetch(SEEN, self.consumer, self.log_partition, items[0].offset, items[-1].offset)
+        seen = {(row["kafka_offset"], row["append_time"]): row["value"] for row in rows}
+        nothing = object()
+        return [item for item in items if seen.get((item.offset, item.append_time), nothing) != item.value]
+
     async def put(self, parked: Sequence[ParkedRow], at: datetime) -> None:
         """Put events aside; those that are here already get their new status and reason."""
         new = [row for row in parked if row.item.parked_id is None]
         if new:
             columns = zip(*(_columns(row) for row in new), strict=True)
             await self.connection.execute(INSERT, self.consumer, self.log_partition, at, *(list(c) for c in columns))
-        old = [(row.item.parked_id, row.status, row.reason, row.message) for row in parked if row.item.parked_id]
+        old = [(row.item.parked_id, row.status, row.reason, _told(row.message)) for row in parked if row.item.parked_id]
         if old:
             await self.connection.execute(RESTATE, *(list(column) for column in zip(*old, strict=True)))
 
@@ -133,6 +148,11 @@ def _item(row: Any) -> Item:
     )
 
 
+def _told(message: str) -> str:
+    """Return a message as a column can hold it: a bad event may be quoted in it."""
+    return message[:MESSAGE_CHARACTERS_MAX].replace("\x00", "\\0")
+
+
 def _columns(row: ParkedRow) -> tuple[Any, ...]:
     item = row.item
     return (
@@ -140,7 +160,7 @@ def _columns(row: ParkedRow) -> tuple[Any, ...]:
         item.entity_id,
         row.status,
         row.reason,
-        row.message[:MESSAGE_CHARACTERS_MAX].replace("\x00", "\\0"),
+        _told(row.message),
         item.key,
         item.value,
         headers_json(item.headers),

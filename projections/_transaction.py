@@ -51,7 +51,9 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class Work:
+    """A transaction under way: what was loaded, and what its records come to."""
+
     shelf: Shelf
     fold: Fold
     intake: Intake
@@ -72,8 +74,8 @@ class Projector:
     async def apply(self, connection: Any, part: Slice, *, check_known: bool = False) -> Outcome:
         """Apply a slice, or find that it must not be applied.
 
-        Without `check_known` an event that is in the log already makes the append fail, see `_log.sent_before`:
-        sending twice is rare, and looking for it in every batch is not free.
+        Without `check_known` an event that is in the log already, or a record that was put aside already, makes
+        the transaction fail, see `_log.seen_before`: both are rare, and looking for them in every batch isn't free.
         """
         async with connection.transaction():
             position = await _positions.lock(connection, self._consumer, part.topic, part.partition)
@@ -81,18 +83,41 @@ class Projector:
             if verdict != "applied" or position is None:
                 return Outcome(verdict)
             work = await self._take(connection, position, part, check_known=check_known)
-            outcome = await self._write(connection, position, part, work)
-        self._stored_schemas |= work.intake.taken.fingerprints
-        return outcome
+            await self.write(connection, position, work)
+            taken = work.intake.taken
+            position.next_offset = part.end
+            position.anchor = crc32(part.items[-1].value or b"")
+            position.last_event_time = taken.last_event_time or position.last_event_time
+            await _positions.move(connection, self._consumer, position)
+        self._stored_schemas |= taken.fingerprints
+        return _outcome(taken)
 
-    async def _take(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> _Work:
+    async def _take(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> Work:
         shelf = Shelf(connection, self._consumer, position.log_partition)
-        stopped, waiting = await self._stopped(shelf, position, part)
-        events = [item.event for item in part.items if item.event is not None]
-        events += [item.event for items in waiting.values() for item in items if item.event is not None]
+        items = await shelf.unseen(part.items) if check_known else part.items
+        stopped, waiting = await self._stopped(shelf, position, part.topic, items)
+        loaded = [*items, *(item for queue in waiting.values() for item in queue)]
+        work = await self.begin(shelf, position, loaded, stopped=stopped, waiting=waiting, check_known=check_known)
+        work.intake.taken.duplicates += len(part.items) - len(items)
+        for item in items:
+            work.intake.take(item)
+        return work
+
+    async def begin(
+        self,
+        shelf: Shelf,
+        position: Locked,
+        items: Sequence[Item],
+        *,
+        stopped: dict[str, Status],
+        waiting: dict[str, list[Item]],
+        check_known: bool,
+    ) -> Work:
+        """Load what the items may touch, so that they can be taken one by one; `stopped` and the rest as in Intake."""
+        events = [item.event for item in items if item.event is not None]
         fold = Fold(self._plan, self._policy)
-        await self._tables.load(connection, fold, events)
-        known = await _log.known(connection, [event.event_id for event in events]) if check_known else ()
+        await self._tables.load(shelf.connection, fold, events)
+        known = await _log.known(shelf.connection, [event.event_id for event in events]) if check_known else ()
         intake = Intake(
             fold,
             position.log_partition,
@@ -102,26 +127,25 @@ class Projector:
             waiting=waiting,
             known=known,
         )
-        for item in part.items:
-            intake.take(item)
-        return _Work(shelf, fold, intake)
+        return Work(shelf, fold, intake)
 
     async def _stopped(
-        self, shelf: Shelf, position: Locked, part: Slice
+        self, shelf: Shelf, position: Locked, topic: str, items: Sequence[Item]
     ) -> tuple[dict[str, Status], dict[str, list[Item]]]:
         """Look which entities are stopped, and take those events along that a creation here may set free."""
         if position.parked_entities == 0:
             return {}, {}
-        stopped = await shelf.stopped({item.entity_id for item in part.items})
-        created = {
-            item.entity_id for item in part.items if item.event is not None and self._plan.creates(type(item.event))
-        }
+        stopped = await shelf.stopped({item.entity_id for item in items})
+        created = {item.entity_id for item in items if item.event is not None and self._plan.creates(type(item.event))}
+        aside = await shelf.open({entity for entity in created if stopped.get(entity) == "waiting"})
+        await self._codec.prepare([item.value for item, _ in aside])
         waiting: dict[str, list[Item]] = {}
-        for item, _ in await shelf.open({e for e in created if stopped.get(e) == "waiting"}):
-            waiting.setdefault(item.entity_id, []).append(reread(item, part.topic, self._codec))
+        for item, _ in aside:
+            waiting.setdefault(item.entity_id, []).append(reread(item, topic, self._codec))
         return stopped, waiting
 
-    async def _write(self, connection: Any, position: Locked, part: Slice, work: _Work) -> Outcome:
+    async def write(self, connection: Any, position: Locked, work: Work) -> None:
+        """Write everything that was taken, and bring the locked position up to it; writing that is the caller's."""
         taken = work.intake.taken
         now = self._now()
         await self._store_schemas(connection, taken.fingerprints)
@@ -132,11 +156,7 @@ class Projector:
             await work.shelf.put(list(taken.parked.values()), now)
             await work.shelf.close(taken.closed, now, self._consumer)
             position.parked_entities = await work.shelf.stopped_entities()
-        position.next_offset = part.end
         position.log_seq = work.intake.log_seq
-        position.last_event_time = taken.last_event_time or position.last_event_time
-        await _positions.move(connection, self._consumer, position, crc32(part.items[-1].value or b""))
-        return _outcome(taken)
 
     async def _store_schemas(self, connection: Any, fingerprints: set[int]) -> None:
         """Keep the writer schemas that the log hasn't had before, such as those that a registry gave."""
