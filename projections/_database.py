@@ -1,6 +1,8 @@
 """Connections to Postgres: pools with timeouts on every side, and which errors heal by themselves."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -14,6 +16,7 @@ TRANSACTION_TIMEOUT_SINCE: Final = (17, 0)
 """The Postgres version that knows transaction_timeout."""
 
 COMMAND_TIMEOUT_SECONDS: Final = 20.0
+CLOSE_SECONDS_MAX: Final = 2.0
 
 TRANSIENT: Final = (
     OSError,
@@ -57,10 +60,7 @@ async def open_pool(
     limits = database.connection_pool
 
     async def prepare(connection: asyncpg.Connection) -> None:
-        if worker is not None and connection.get_server_version() >= TRANSACTION_TIMEOUT_SINCE:
-            await connection.execute(
-                "SELECT set_config('transaction_timeout', $1, FALSE)", f"{worker.transaction_timeout_seconds:.0f}s"
-            )
+        await limit_transactions(connection, worker)
 
     try:
         pool: asyncpg.Pool = await asyncpg.create_pool(
@@ -82,14 +82,49 @@ async def keep_session(_: asyncpg.Connection) -> None:
     """Spare the round trip that asyncpg resets a session with: nothing here changes one."""
 
 
-async def connect(database: DatabaseSettings, *, application: str = "sitelog") -> asyncpg.Connection:
-    """Open one connection, for commands; the errors are those of `open_pool`."""
-    try:
-        return await asyncpg.connect(
-            **connect_options(database, application, {}), timeout=database.connection_pool.connection_timeout / 1000
+async def limit_transactions(connection: asyncpg.Connection, worker: WorkerSettings | None) -> None:
+    """Set the one of a worker's timeouts that not every Postgres knows."""
+    if worker is not None and connection.get_server_version() >= TRANSACTION_TIMEOUT_SINCE:
+        await connection.execute(
+            "SELECT set_config('transaction_timeout', $1, FALSE)", f"{worker.transaction_timeout_seconds:.0f}s"
         )
+
+
+async def connect(
+    database: DatabaseSettings, *, application: str = "sitelog", worker: WorkerSettings | None = None
+) -> asyncpg.Connection:
+    """Open one connection, for commands; the errors are those of `open_pool`.
+
+    With `worker` it has a worker's timeouts: a command that is suspended must not keep a lock that workers need.
+    """
+    try:
+        connection = await asyncpg.connect(
+            **connect_options(database, application, timeouts(worker)),
+            timeout=database.connection_pool.connection_timeout / 1000,
+        )
+        await limit_transactions(connection, worker)
     except Exception as error:
         raise refusal(database, error) from error
+    return connection
+
+
+@asynccontextmanager
+async def session(
+    database: DatabaseSettings, *, application: str = "sitelog", worker: WorkerSettings | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    """Open one connection for a block, as `connect`; one that breaks within the block is an UnavailableError too."""
+    connection = await connect(database, application=application, worker=worker)
+    try:
+        yield connection
+    except BrokenPipeError:
+        raise  # that is who reads our output: asyncpg has errors of its own
+    except Exception as error:
+        if transient(error):
+            raise refusal(database, error) from error
+        raise
+    finally:
+        with suppress(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
+            await connection.close(timeout=CLOSE_SECONDS_MAX)
 
 
 def timeouts(worker: WorkerSettings | None) -> dict[str, str]:

@@ -51,8 +51,8 @@ def owner_of(settings: Settings) -> DatabaseSettings:
     owner = settings.database_config.owner
     if owner is None:
         raise ConfigError(
-            "database_config.owner is missing: this command creates tables, so it needs a role that may "
-            "(username and password); the workers don't"
+            "database_config.owner is missing: this command needs the role that owns the tables (username and "
+            "password); the workers don't"
         )
     return settings.database_config.primary.model_copy(update={"username": owner.username, "password": owner.password})
 
@@ -81,7 +81,7 @@ async def _install(connection: Any, settings: Settings) -> None:
     if await _schema_version(connection) is None:
         await connection.execute(files("sitelog.projections").joinpath("_schema.sql").read_text())
         await connection.execute("INSERT INTO sitelog.schema_version (version) VALUES ($1)", SCHEMA_VERSION)
-    await _refuse_other_version(connection)
+    await refuse_other_version(connection)
     for topic, wanted in settings.kafka_config.topics.items():
         for partition in range(wanted.partitions):
             await connection.execute(PARTITIONS, topic, partition)
@@ -116,7 +116,7 @@ def _quoted(identifier: str) -> str:
 
 async def check(connection: Any, projections: Iterable[Projection[Any]]) -> None:
     """Raise Halt, saying what to do, unless the database has this code's schema and read models."""
-    await _refuse_other_version(connection)
+    await refuse_other_version(connection)
     for projection in projections:
         expected = projection.columns.keys() | BOOKKEEPING.keys()
         found = {row[0] for row in await connection.fetch(COLUMNS, projection.table)}
@@ -133,7 +133,8 @@ async def check(connection: Any, projections: Iterable[Projection[Any]]) -> None
         raise Halt(f"the role {user} may not insert into sitelog.event_log: run `sitelog db init`")
 
 
-async def _refuse_other_version(connection: Any) -> None:
+async def refuse_other_version(connection: Any) -> None:
+    """Raise Halt, saying what to do, unless the database has this code's version of _schema.sql."""
     found = await _schema_version(connection)
     if found is None:
         raise Halt("the database has no Sitelog schema: run `sitelog db init`")

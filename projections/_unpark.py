@@ -1,0 +1,205 @@
+"""Puts stopped entities in motion again: their parked events, in their order, exactly once, beside running workers."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sitelog.projections import _positions
+from sitelog.projections._database import refused_data
+from sitelog.projections._items import Item, reread
+from sitelog.projections._log import seen_before
+from sitelog.projections._parked import ParkedRow, Shelf
+from sitelog.projections._transaction import Projector
+from sitelog.streams.codec import Codec
+from sitelog.streams.errors import Halt, Park, Retry
+
+ENTITIES_AT_ONCE: Final = 500
+
+# An event without key and id stops nobody, and no retry can help it.
+STOPPED: Final = """
+SELECT e.log_partition, p.topic, p.partition, e.entity_id
+FROM sitelog.parked_event AS e
+JOIN sitelog.log_partition AS p USING (log_partition)
+WHERE e.consumer = $1 AND e.closed_at IS NULL AND e.entity_id <> '' AND ($2::text IS NULL OR e.entity_id = $2)
+  AND (e.log_partition, e.entity_id) > ($3, $4)
+GROUP BY e.log_partition, p.topic, p.partition, e.entity_id
+ORDER BY e.log_partition, e.entity_id
+LIMIT $5
+"""
+
+OF_EVENT: Final = """
+SELECT e.log_partition, p.topic, p.partition, e.entity_id
+FROM sitelog.parked_event AS e
+JOIN sitelog.log_partition AS p USING (log_partition)
+WHERE e.parked_id = $1 AND e.consumer = $2 AND e.closed_at IS NULL
+"""
+
+FRAMES: Final = """
+SELECT DISTINCT substring(value FOR 5)
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = $3
+"""
+
+DISCARD: Final = """
+UPDATE sitelog.parked_event
+SET status = 'discarded', closed_at = $2, closed_by = $3, close_reason = $4
+WHERE parked_id = $1 AND closed_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An entity with parked events, in the partition where it has them."""
+
+    log_partition: int
+    topic: str
+    partition: int
+    entity_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """What a person decided about one event: never to apply it."""
+
+    parked_id: int
+    at: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of an entity's parked events. `culprit` is the one that stops it still, None if it moves."""
+
+    entity: Stopped
+    applied: int
+    repeated: int
+    left: int
+    culprit: ParkedRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One entity's turn: what to discard first, and which events Postgres is known to refuse."""
+
+    entity: Stopped
+    discard: Discard | None
+    refused: dict[int, Park]
+
+
+class Unpark:
+    """Applies one consumer's parked events through the transaction of its projector.
+
+    Everything about an entity happens in one transaction, under the row lock of its partition's position: a worker
+    that is at this partition waits for it, and goes on. The position's offset, anchor and epoch stay.
+    """
+
+    def __init__(self, projector: Projector, codec: Codec, consumer: str) -> None:
+        self._projector = projector
+        self._codec = codec
+        self._consumer = consumer
+
+    async def stopped(self, connection: Any, entity_id: str | None = None) -> AsyncIterator[Stopped]:
+        """Yield the stopped entities, or the places where this one is stopped; each once, whatever happens to it."""
+        after = (0, "")
+        while True:
+            rows = await connection.fetch(STOPPED, self._consumer, entity_id, *after, ENTITIES_AT_ONCE)
+            for row in rows:
+                yield Stopped(*row)
+            if len(rows) < ENTITIES_AT_ONCE:
+                return
+            after = (rows[-1]["log_partition"], rows[-1]["entity_id"])
+
+    async def retry(self, connection: Any, entity: Stopped) -> Moved:
+        """Take an entity's parked events again; what still can't be applied stays, with the reason of today.
+
+        Raises Retry while a schema registry that is needed can't be reached; then nothing has changed.
+        """
+        return await self._settle(connection, _Task(entity, None, {}))
+
+    async def discard(self, connection: Any, discard: Discard) -> Moved | None:
+        """Close one parked event unapplied, for good, and retry those behind it; None where it isn't open."""
+        row = await connection.fetchrow(OF_EVENT, discard.parked_id, self._consumer)
+        return None if row is None else await self._settle(connection, _Task(Stopped(*row), discard, {}))
+
+    async def _settle(self, connection: Any, task: _Task) -> Moved:
+        while True:
+            entity = task.entity
+            frames = await connection.fetch(FRAMES, self._consumer, entity.log_partition, entity.entity_id)
+            await self._codec.prepare([row[0] for row in frames])
+            try:
+                async with connection.transaction():
+                    return await self._move(connection, task)
+            except Retry:
+                continue  # one more has come meanwhile, with a schema of its own
+            except Exception as error:
+                if seen_before(error):
+                    continue  # the same event has just come in by another partition: now it is known
+                if not refused_data(error):
+                    raise
+                culprit = await self._culprit(connection, task)
+                if culprit is None:
+                    raise
+                task.refused[culprit] = Park("refused_by_database", f"{type(error).__name__}: {error}")
+
+    async def _move(self, connection: Any, task: _Task, first: int | None = None) -> Moved:
+        """Do it all, with the first so many events only if `first` says so."""
+        entity = task.entity
+        position = await _positions.lock(connection, self._consumer, entity.topic, entity.partition)
+        if position is None:
+            raise Halt(f"{entity.topic}[{entity.partition}]: {self._consumer} has parked events, but no position")
+        shelf = Shelf(connection, self._consumer, entity.log_partition)
+        if task.discard is not None:
+            discard = task.discard
+            await connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
+        items = await self._open(shelf, task)
+        work = await self._projector.begin(shelf, position, items[:first], stopped={}, waiting={}, check_known=True)
+        for item in items[:first]:
+            work.intake.retake(item)
+        await self._projector.write(connection, position, work)
+        position.parked_entities = await shelf.stopped_entities()
+        await _positions.move(connection, self._consumer, position)
+        taken = work.intake.taken
+        statuses = [closed.status for closed in taken.closed]
+        culprit = taken.parked[min(taken.parked)] if taken.parked else None
+        return Moved(entity, statuses.count("applied"), statuses.count("discarded"), len(taken.parked), culprit)
+
+    async def _open(self, shelf: Shelf, task: _Task) -> list[Item]:
+        items = [item for item, _ in await shelf.open({task.entity.entity_id} - {""})]
+        for item in items:
+            problem = task.refused.get(item.parked_id or 0)
+            if problem is None:
+                reread(item, task.entity.topic, self._codec)
+            else:
+                item.event, item.problem = None, problem
+        return items
+
+    async def _culprit(self, connection: Any, task: _Task) -> int | None:
+        """Find the first event that Postgres refuses, by halves, and return its parked id; None if it is none."""
+        shelf = Shelf(connection, self._consumer, task.entity.log_partition)
+        discarded = task.discard.parked_id if task.discard else None
+        open_ids = [item.parked_id or 0 for item, _ in await shelf.open({task.entity.entity_id} - {""})]
+        ids = [parked_id for parked_id in open_ids if parked_id != discarded]
+        fine, refused = 0, len(ids)
+        while refused - fine > 1:
+            middle = (fine + refused) // 2
+            if await self._is_refused(connection, task, middle):
+                refused = middle
+            else:
+                fine = middle
+        return ids[refused - 1] if ids and ids[refused - 1] not in task.refused else None
+
+    async def _is_refused(self, connection: Any, task: _Task, first: int) -> bool:
+        """Try with the first so many events; nothing of it stays."""
+        trial = connection.transaction()
+        await trial.start()
+        try:
+            await self._move(connection, task, first)
+        except Exception as error:
+            if not refused_data(error):
+                raise
+            return True
+        finally:
+            await trial.rollback()
+        return False
