@@ -14,9 +14,12 @@ from sitelog.cli._run import exit_code_of
 
 COMMANDS: Final = {
     # A line per command: cli/<name>.py defines its `app`.
+    "append": "Append events that are written as lines of JSON.",
     "config": "Check the configuration, or show it without its secrets.",
     "db": "Set the database up, or check that it is.",
+    "demo": "Start everything, append the life of real sites, and check every count.",
     "down": "End what `sitelog up` started; the data stays.",
+    "events": "List the events, or show what one looks like.",
     "status": "Show what of the stack runs, answers and is ready.",
     "topics": "Create the Kafka topics that the configuration names, or check them.",
     "up": "Start Kafka, Postgres and workers on this machine.",
