@@ -107,28 +107,28 @@ class Appender:
         events after the one that failed may be in the log or not.
         """
         unsettled: deque[tuple[Event, asyncio.Future[RecordMetadata]]] = deque()
+        tell = progress or (lambda _: None)
         sent = 0
         try:
-            async for event in _each(events):
-                unsettled.append((event, await self._send_in_time(event)))
-                sent += 1
-                if sent % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
-                    await self._settle(unsettled, only_done=True)
-                    if progress is not None:
-                        progress(sent - len(unsettled))
-        except (asyncio.CancelledError, NotAcknowledged):
-            _forget(unsettled)
-            raise
-        except BaseException:
-            # An event that can't be sent, or read: the outcome of those before it is to be known.
+            try:
+                async for event in _each(events):
+                    unsettled.append((event, await self._send_in_time(event)))
+                    sent += 1
+                    if sent % _YIELD_EVERY == 0:
+                        await asyncio.sleep(0)
+                        await self._settle(unsettled, only_done=True)
+                        tell(sent - len(unsettled))
+            except (asyncio.CancelledError, NotAcknowledged):
+                raise
+            except BaseException:
+                # An event that can't be sent, or read: the outcome of those before it is to be known.
+                await self._settle(unsettled)
+                raise
             await self._settle(unsettled)
-            if progress is not None:
-                progress(sent)
-            raise
-        await self._settle(unsettled)
-        if progress is not None:
-            progress(sent)
+        finally:
+            tell(sent - len(unsettled))
+            for _, future in unsettled:
+                future.cancel()
         return sent
 
     async def _connect(self) -> None:
@@ -145,7 +145,7 @@ class Appender:
 
     async def _send(self, event: Event) -> "asyncio.Future[RecordMetadata]":
         """Give an event to the producer once a slot is free; the slot is free again with its acknowledgement."""
-        key, value = self._encode(event)
+        key, value = record_of(event, self._codec, self._limits.event_bytes_max)
         topic = self._settings.kafka_config.topics[event.topic]
         await self._slots.acquire()
         try:
@@ -173,18 +173,8 @@ class Appender:
                 async with asyncio.timeout(self._limits.delivery_timeout_seconds):
                     await future
             except (KafkaError, TimeoutError) as error:
-                _forget(unsettled)
                 self._refuse(event, error)
             unsettled.popleft()
-
-    def _encode(self, event: Event) -> tuple[bytes, bytes]:
-        if not isinstance(event, Event):
-            raise TypeError(f"expected an event, got {type(event).__name__}")
-        key, value = event.entity_id.encode(), self._codec.encode(event)
-        size, most = len(key) + len(value), self._limits.event_bytes_max
-        if size > most:
-            raise EventTooLarge(f"{_named(event)}: expected at most {most} bytes, got {size}")
-        return key, value
 
     def _refuse(self, event: Event, error: Exception) -> NoReturn:
         """Raise what Kafka's refusal of an event means."""
@@ -201,11 +191,15 @@ class Appender:
         ) from error
 
 
-def _forget(unsettled: "deque[tuple[Event, asyncio.Future[RecordMetadata]]]") -> None:
-    """Wait for none of them any more; each may still be acknowledged."""
-    for _, future in unsettled:
-        future.cancel()
-    unsettled.clear()
+def record_of(event: Event, codec: Codec, event_bytes_max: int) -> tuple[bytes, bytes]:
+    """Return key and value as they go to Kafka. Raises EventTooLarge, and TypeError for what isn't an event."""
+    if not isinstance(event, Event):
+        raise TypeError(f"expected an event, got {type(event).__name__}")
+    key, value = event.entity_id.encode(), codec.encode(event)
+    size = len(key) + len(value)
+    if size > event_bytes_max:
+        raise EventTooLarge(f"{_named(event)}: expected at most {event_bytes_max} bytes, got {size}")
+    return key, value
 
 
 def _named(event: Event) -> str:

@@ -3,8 +3,6 @@
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from sitelog.streams._event import Event
 from sitelog.streams.events import EVENT_TYPES
 
@@ -131,9 +129,3 @@ def example(event_type: str, **values: Any) -> Event:
         **_OWN[event_type],
     }
     return event.model_validate(fields | values)
-
-
-def json_line(event: Event) -> str:
-    """Return the event as one line of JSON, as `sitelog append` reads it. What is null is left out."""
-    fields = event.model_dump(mode="json", exclude_none=True)
-    return orjson.dumps({"type": event.event_type, **fields}).decode()

@@ -1,0 +1,118 @@
+"""Reads events from a file or a pipe, line by line as they come, and reports each bad line with its number."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sitelog.streams._event import Event
+from sitelog.streams.errors import SitelogError
+from sitelog.streams.json_lines import InvalidLine, event_of
+
+_CHUNK_BYTES: Final = 65_536
+LINE_BYTES_MAX: Final = 96 * 1_048_576
+"""The largest event that may be configured, every character escaped: a file without line ends fills no memory."""
+_ENVELOPE_BYTES: Final = 1_024
+"""What an event may have besides its line: an id, a time, a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its end; `text` is None for one that is too long to be kept."""
+
+    number: int
+    text: bytes | None
+
+
+class BadLineError(SitelogError):
+    """A line is no event, and the reading stops there."""
+
+
+@dataclass(slots=True)
+class EventLines:
+    """The events of a file descriptor, once through. `bad` and `bytes_read` count along."""
+
+    descriptor: int
+    name: str
+    go_on: bool
+    report: Callable[[str], None]
+    check_size: Callable[[Event], object]
+    event_bytes_max: int
+    bad: int = 0
+    bytes_read: int = 0
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield each line's event, without waiting for the next line's bytes.
+
+        A bad line is reported as `name:number: reason`. Then the next one follows, or, unless it is to go on,
+        BadLineError.
+        """
+        async for line in self._lines():
+            try:
+                event = self._event(line)
+            except SitelogError as problem:
+                self.bad += 1
+                self.report(f"{self.name}:{line.number}: {problem}")
+                if not self.go_on:
+                    raise BadLineError from problem
+                continue
+            if event is not None:
+                yield event
+
+    def _event(self, line: Line) -> Event | None:
+        """Return None for an empty line."""
+        if line.text is None:
+            raise InvalidLine(f"expected at most {LINE_BYTES_MAX} bytes in a line, got more")
+        if not line.text.strip():
+            return None
+        event = event_of(line.text)
+        # In Avro nothing is longer than in JSON, but a number by four times: the others needn't be encoded for it.
+        if len(line.text) * 4 + _ENVELOPE_BYTES > self.event_bytes_max:
+            self.check_size(event)
+        return event
+
+    async def _lines(self) -> AsyncIterator[Line]:
+        parts: list[bytes] = []
+        number, size = 1, 0
+        async for chunk in _chunks(self.descriptor):
+            self.bytes_read += len(chunk)
+            *ended, last = chunk.split(b"\n")
+            for text in ended:
+                yield _joined(number, [*parts, text], size + len(text))
+                number, parts, size = number + 1, [], 0
+            size += len(last)
+            parts = [*parts, last] if size <= LINE_BYTES_MAX else []
+        if size:
+            yield _joined(number, parts, size)
+
+
+def _joined(number: int, parts: list[bytes], size: int) -> Line:
+    return Line(number, b"".join(parts) if size <= LINE_BYTES_MAX else None)
+
+
+async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
+    """Yield bytes as soon as there are some; waiting for a pipe or a terminal stops nobody else."""
+    may_wait = True
+    while True:
+        if may_wait:
+            may_wait = await _readable(descriptor)
+        chunk = os.read(descriptor, _CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _readable(descriptor: int) -> bool:
+    """Wait until there is something to read; return False for a file, which never makes one wait."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except PermissionError:
+        return False
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return True
