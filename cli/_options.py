@@ -44,4 +44,9 @@ def settings_from(config: Path | None) -> Settings:
 
 def write_json(value: object) -> None:
     """Write `value` to stdout as JSON, as a person may read it too; times in ISO 8601."""
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+    typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+
+
+def write_json_line(value: object) -> None:
+    """Write `value` to stdout as one line of JSON, for what comes one by one."""
+    typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z).decode())

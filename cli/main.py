@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "demo": "Start everything, append the life of real sites, and check every count.",
     "down": "End what `sitelog up` started; the data stays.",
     "events": "List the events, or show what one looks like.",
+    "lag": "Show how far each consumer is behind, in events and in seconds.",
     "status": "Show what of the stack runs, answers and is ready.",
     "topics": "Create the Kafka topics that the configuration names, or check them.",
     "up": "Start Kafka, Postgres and workers on this machine.",
