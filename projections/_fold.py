@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sitelog.projections._merge import EVERY_FIELD, Conflict, Merged, Policy, Target, merge
 from sitelog.projections._projection import Handler, Key, Projection
@@ -39,8 +39,7 @@ class Ranges:
     removed: set[Key]
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(NamedTuple):
     """An event's place: its number in the log, and when it was appended."""
 
     log_seq: int
@@ -130,7 +129,9 @@ class Fold:
         for index, value in merged.values.items():
             values[index] = value
         version = stored.version + 1
-        versions = stored.field_versions | dict.fromkeys(merged.accepted, version)
+        versions = stored.field_versions.copy()
+        for name in merged.accepted:
+            versions[name] = version
         return merged, Stored(projection.make(values), version, versions, at.append_time, at.log_seq, dirty=True)
 
     def _create_again(
@@ -192,11 +193,14 @@ class Fold:
 
 
 def _deleted(projection: Projection[Any], stored: Stored) -> bool:
-    return projection.tombstone is not None and getattr(stored.row, projection.tombstone) is not None
+    index = projection.tombstone_index
+    return index is not None and stored.row[index] is not None
 
 
 def _narrowed(event: Event, merged: Merged) -> Event:
     """Leave the rejected fields out of what the other read models see."""
+    if not merged.conflicts:
+        return event
     if any(conflict.resolution == "reject" for conflict in merged.conflicts) and hasattr(event, "changed_fields"):
         return event.model_copy(update={"changed_fields": merged.accepted})
     return event

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from sitelog.projections._json import same_json
 from sitelog.projections._projection import Change, Field
 
 Policy = Literal["last_write_wins", "reject"]
@@ -56,13 +57,18 @@ def merge(
     values: dict[int, Any] = {}
     accepted: list[str] = []
     conflicts: list[Conflict] = []
+    old, wanted = change.old, change.new
+    # Most changes come without a word on what they expect: nothing to look at then.
+    careful = target.deleted or old is not None or expected_version is not None
     for name in change.fields:
         field = fields[name]
-        new = (None,) * len(field.columns) if change.new is None else field.of(change.new)
-        reason = _reason(target, field, new, change.old, changed_since=_changed_since(target, name, expected_version))
+        new = (None,) * len(field.columns) if wanted is None else field.of(wanted)
+        reason: Reason | None = None
+        if careful:
+            reason = _reason(target, field, new, old, changed_since=_changed_since(target, name, expected_version))
         resolution: Policy = "reject" if reason == "deleted" else policy
         if reason is not None:
-            expected, found = _described(target, field, change.old, expected_version, reason)
+            expected, found = _described(target, field, old, expected_version, reason)
             conflicts.append(Conflict(target.projection, name, reason, expected, found, resolution))
         if reason is None or resolution == "last_write_wins":
             accepted.append(name)
@@ -76,7 +82,7 @@ def _changed_since(target: Target, name: str, expected_version: int | None) -> b
     if expected_version is None or expected_version == target.version:
         return False
     versions = target.field_versions
-    changed_at = versions.get(name, versions.get(EVERY_FIELD, 0))
+    changed_at = versions.get(name, versions.get(EVERY_FIELD, 1))  # its first version writes all of a row
     return changed_at > expected_version or expected_version > target.version
 
 
@@ -107,21 +113,14 @@ def _described(
 
 
 def _found(target: Target, field: Field) -> tuple[Any, ...]:
-    return tuple(target.row[target.columns[column]] for column in field.columns)
+    row, columns = target.row, target.columns
+    if len(field.columns) == 1:
+        return (row[columns[field.columns[0]]],)
+    return tuple(row[columns[column]] for column in field.columns)
 
 
 def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return one == other or (len(one) == 1 and _same_json(one[0], other[0]))
-
-
-def _same_json(one: Any, other: Any) -> bool:
-    """Tell whether two texts are the same JSON: Postgres gives jsonb back with spaces and keys of its own."""
-    if not (isinstance(one, str) and isinstance(other, str) and one[:1] in "{[" and other[:1] in "{["):
-        return False
-    try:
-        return bool(orjson.loads(one) == orjson.loads(other))
-    except orjson.JSONDecodeError:
-        return False
+    return one == other or (len(one) == 1 and same_json(one[0], other[0]))
 
 
 def _text(values: tuple[Any, ...]) -> str | None:

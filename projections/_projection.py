@@ -6,6 +6,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from sitelog.projections._columns import columns
+from sitelog.projections._json import same_json
 from sitelog.streams._event import Event
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -67,15 +68,15 @@ class Handler:
     fields: Mapping[str, Field] = field(default_factory=dict)
     change: Callable[[Any], Change] = change_of
 
-    @property
-    def owns(self) -> bool:
-        """Whether this handler decides on conflicts: at most one per event type."""
-        return self.kind in ("creates", "merges")
+    owns: bool = field(init=False)
+    """Whether this handler decides on conflicts: at most one per event type."""
+    needs_row: bool = field(init=False)
+    """Whether an event that finds no row must wait for its creation."""
 
-    @property
-    def needs_row(self) -> bool:
-        """Whether an event that finds no row must wait for its creation."""
-        return self.kind in ("changes", "merges")
+    def __post_init__(self) -> None:
+        """Work out once what is asked for every event."""
+        object.__setattr__(self, "owns", self.kind in ("creates", "merges"))
+        object.__setattr__(self, "needs_row", self.kind in ("changes", "merges"))
 
 
 class Projection(Generic[Row]):
@@ -113,6 +114,7 @@ class Projection(Generic[Row]):
         self._key_of_event: KeyOf = _tuple_of(attrgetter, self.key)
         self._fields: dict[str, Field] = {}
         self.tombstone = tombstone
+        self.tombstone_index = None if tombstone is None else self.index.get(tombstone)
         self.indexes = tuple(indexes)
         self.handlers: dict[type[Event], Handler] = {}
         self._check()
@@ -154,7 +156,11 @@ class Projection(Generic[Row]):
 
     def fields_between(self, before: Row, after: Row) -> list[str]:
         """Return the fields, of those that updates can change, in which two rows differ."""
-        differ = {column for column, index in self.index.items() if before[index] != after[index]}
+        differ = {
+            column
+            for column, index in self.index.items()
+            if before[index] != after[index] and not same_json(before[index], after[index])
+        }
         return [name for name, field in self._fields.items() if not differ.isdisjoint(field.columns)]
 
     def _register(self, kind: Kind, events: Sequence[type[Event]], key: KeyOf | None) -> Callable[[Any], Any]:

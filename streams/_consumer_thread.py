@@ -7,6 +7,7 @@ from zlib import crc32
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
@@ -24,6 +25,13 @@ EXIT_BELOW_START: Final = 74
 EXIT_OTHER_TOPIC: Final = 76
 
 
+class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """Hands records over as the parser made them: a frozen dataclass for each costs as much as reading its bytes."""
+
+    def _consumer_record(self, _: Any, record: Any) -> Any:
+        return record
+
+
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """Adds to Faust's consumer thread what a position in Postgres needs: checked seeks, watched errors."""
 
@@ -31,6 +39,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
+        # The fetcher has no other place for it; a worker's process has no other consumer.
+        fetcher.PartitionRecords = LeanRecords
         # Faust hard-codes 1500 ms: an idle long poll then delays the bounds check on its connection by as much.
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms_max  # noqa: SLF001
         return consumer
