@@ -9,7 +9,7 @@ PACKAGES := schemas streams projections agents deploy cli
 # What a fresh Debian or Ubuntu lacks for the embedded Kafka and the virtual environment.
 APT := apt-get install -y openjdk-17-jre-headless maven make python3-venv
 
-.PHONY: help setup demo up down status test lint types unit lock clean
+.PHONY: help setup demo up down status test lint types unit bench lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10 | sort
@@ -58,6 +58,9 @@ lint: setup ## Check style, format and which package imports which
 
 types: setup ## Check the types, strictly
 	MYPYPATH=.typing $(BIN)/mypy
+
+bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same topic: docs/benchmarks.md has the figures
+	$(BIN)/python -m tests.benchmarks
 
 lock: ## Choose the newest versions that fit, and write requirements.lock; needs uv
 	@command -v uv >/dev/null || { echo "error: uv is needed: https://docs.astral.sh/uv" >&2; exit 1; }

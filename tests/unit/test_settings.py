@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import Settings, load_settings
@@ -373,6 +374,7 @@ def test_a_bad_override_is_reported_by_the_variables_name(
         SMALL.replace("host: localhost", "host: postgres://u:hunter2@db"),
         SMALL.replace("host: localhost", "host: u:hunter2@db"),
         SMALL.replace("[localhost:9092]", "[u:hunter2@kafka:9092]"),
+        SMALL + "    port: u:hunter2@db\n",
         SMALL + "    port: ${SECRET}\n",
         SMALL + "    ssl_mode: ${SECRET}\n",
         SMALL + "event_schemas: {site_created: {version: '${SECRET}'}}\n",
@@ -380,6 +382,22 @@ def test_a_bad_override_is_reported_by_the_variables_name(
 )
 def test_no_problem_ever_shows_a_secret(problems: Callable[..., list[str]], text: str) -> None:
     assert "hunter2" not in "\n".join(problems(text, SECRET="hunter2"))  # noqa: S106
+
+
+def test_a_password_of_digits_alone_is_refused_without_being_shown(problems: Callable[..., list[str]]) -> None:
+    assert problems(SMALL + "    password: 47110815\n") == [
+        (
+            "sitelog.yaml:11: database_config.primary.password: "
+            "expected text (quoted, if it looks like something else), got a number"
+        )
+    ]
+
+
+def test_pydantics_own_words_show_no_secret_either() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({"database_config": {"primary": {"password": ["hunter2"]}}})
+
+    assert "hunter2" not in str(refused.value)
 
 
 def test_settings_never_show_a_secret(load: Load) -> None:
