@@ -1,0 +1,148 @@
+"""One run of one contender: started on a full topic, watched from outside, checked at the end."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sitelog.deploy._daemon import stop_together
+from tests.benchmarks.contenders import Contender
+from tests.benchmarks.events import Life, Site
+from tests.benchmarks.services import Database, Services
+
+POLL_SECONDS = 0.02
+START_SECONDS_MAX = 60
+# Nobody who takes part is slower; one that hangs ends the benchmark rather than holding it up.
+EVENTS_PER_SECOND_MIN = 500
+STOP_STEPS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
+
+
+class NotCountedError(Exception):
+    """A run whose figure would be worth nothing: it ended early, hung, or wrote something else."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen at one moment; `cpu_seconds` are user and system time since the process began."""
+
+    at: float
+    committed: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """The figures of one run. Rate and cost are between the first and the last commit that were seen."""
+
+    contender: str
+    events_per_second: float
+    cpu_seconds_per_million: float
+    memory_peak_bytes: int
+    start_seconds: float
+    seconds: float
+    cpu_seconds_total: float
+
+
+async def race(services: Services, contender: Contender, life: Life, *, profile: Path | None = None) -> Run:
+    """Let a contender apply everything that `life` put into the topic. Raises NotCountedError.
+
+    With `profile` it runs under a profiler, which writes that file; the figures are a profiled process's then.
+    """
+    async with services.fresh_database(contender.name) as database:
+        daemon = services.daemon(database.name)
+        connection = await services.connect(database.name)
+        started = time.monotonic()
+        process = psutil.Process(daemon.start(command(contender, database, profile), environment()).pid)
+        try:
+            run = await Watch(contender, process, connection, started).until(life.events, profiled=profile is not None)
+        except psutil.NoSuchProcess:
+            lines = "\n  | ".join(daemon.last_lines(12))
+            raise NotCountedError(f"{contender.name} ended before it was through:\n  | {lines}") from None
+        finally:
+            stop_together([daemon], STOP_STEPS)
+        await check(connection, contender, life)
+        await connection.close()
+    return run
+
+
+@dataclass
+class Watch:
+    """Looks at a contender's process and at its database, 50 times a second."""
+
+    contender: Contender
+    process: psutil.Process
+    connection: Any
+    started: float
+    memory_peak: int = 0
+
+    async def until(self, events: int, *, profiled: bool) -> Run:
+        """Return the figures once that many events are committed; raises NotCountedError if they never are."""
+        first = await self._until_committed(1, START_SECONDS_MAX)
+        if profiled:
+            self.process.send_signal(signal.SIGPROF)
+        last = await self._until_committed(events, events / EVENTS_PER_SECOND_MIN)
+        return self._figures(first, last)
+
+    async def _until_committed(self, events: int, seconds_max: float) -> Sample:
+        deadline = time.monotonic() + seconds_max
+        while (sample := await self._sample()).committed < events:
+            if sample.at > deadline:
+                raise NotCountedError(
+                    f"{self.contender.name}: expected {events} events in {seconds_max:.0f} s, got {sample.committed}"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        return sample
+
+    async def _sample(self) -> Sample:
+        committed = await self.connection.fetchval(self.contender.committed_sql)
+        at = time.monotonic()
+        self.memory_peak = max(self.memory_peak, self.process.memory_info().rss)
+        return Sample(at, committed, sum(self.process.cpu_times()[:2]))
+
+    def _figures(self, first: Sample, last: Sample) -> Run:
+        events = last.committed - first.committed
+        if events <= 0:
+            raise NotCountedError(f"{self.contender.name}: all {last.committed} events at once, so there is no rate")
+        return Run(
+            contender=self.contender.name,
+            events_per_second=events / (last.at - first.at),
+            cpu_seconds_per_million=(last.cpu_seconds - first.cpu_seconds) / events * 1_000_000,
+            memory_peak_bytes=self.memory_peak,
+            start_seconds=first.at - self.started,
+            seconds=last.at - self.started,
+            cpu_seconds_total=last.cpu_seconds,
+        )
+
+
+def command(contender: Contender, database: Database, profile: Path | None) -> list[str]:
+    """The whole command, through the profiler where there is a file for its findings."""
+    launcher = ["-m", "tests.benchmarks.profiled", str(profile)] if profile else ["-m"]
+    return [sys.executable, *launcher, contender.module, *contender.arguments, "--config", str(database.config)]
+
+
+def environment() -> dict[str, str]:
+    """This process's own, without what would point elsewhere; the web server takes any free port."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SITELOG")}
+    return {**kept, "SITELOG__WORKER__WEB_PORT": "0"}
+
+
+async def check(connection: Any, contender: Contender, life: Life) -> None:
+    """Compare every site, and the number of events in the log, with what was produced. Raises NotCountedError."""
+    found = {row[0]: Site(*row[1:]) for row in await connection.fetch(contender.sites_sql)}
+    wrong = [site_id for site_id in life.sites.keys() | found.keys() if life.sites.get(site_id) != found.get(site_id)]
+    if wrong:
+        example = min(wrong)
+        raise NotCountedError(
+            f"{contender.name}: {len(wrong)} sites differ, such as {example}: expected {life.sites.get(example)}, "
+            f"found {found.get(example)}"
+        )
+    if contender.log_sql is not None:
+        logged = await connection.fetchval(contender.log_sql)
+        if logged != life.events:
+            raise NotCountedError(f"{contender.name}: expected {life.events} events in the log, found {logged}")
