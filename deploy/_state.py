@@ -67,8 +67,7 @@ def new_state(*, brokers: int, kafka_port: int = 0, postgres_port: int = 0) -> S
         return port
 
     return StackState(
-        # Kafka's own form of a random uuid.
-        cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+        cluster_id=_cluster_id(),
         brokers=[
             BrokerState(
                 node_id=index + 1,
@@ -117,6 +116,14 @@ def write_private(path: Path, text: str) -> None:
     scratch.chmod(0o600)
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
+
+
+def _cluster_id() -> str:
+    """Return a random uuid in Kafka's own form, which never begins with a dash: its tools take that for an option."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def _password() -> SecretStr:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sitelog.deploy._daemon import Daemon
 
+_SUFFIX = ".worker"
 # kill -9 of a worker heals this soon: Kafka still holds a static member's partitions for it.
 PAUSE_SECONDS_MIN = 1.0
 PAUSE_SECONDS_MAX = 30.0
@@ -37,7 +38,12 @@ class Restarts:
 
 def worker_daemon(folder: Path, name: str) -> Daemon:
     """Return the handle of the worker itself; its supervisor's is `Daemon(folder, name)`."""
-    return Daemon(folder, f"{name}.worker")
+    return Daemon(folder, f"{name}{_SUFFIX}")
+
+
+def supervisor_name(name: str) -> str:
+    """Return the supervisor's name for a worker's own, and any other daemon's name as it is."""
+    return name.removesuffix(_SUFFIX)
 
 
 def read_restarts(folder: Path, name: str) -> Restarts:

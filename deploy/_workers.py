@@ -12,7 +12,7 @@ import httpx
 from sitelog.deploy._daemon import Daemon, started_daemons, stop_together
 from sitelog.deploy._ports import LOOPBACK, require_free
 from sitelog.deploy._ready import until_ready
-from sitelog.deploy._supervisor import forget_restarts, read_restarts, worker_daemon
+from sitelog.deploy._supervisor import forget_restarts, read_restarts, supervisor_name, worker_daemon
 
 # A worker commits its first record 1.5 s after its launch; one that waits for a ghost's session needs 10 s more.
 START_SECONDS_MAX = 60
@@ -40,6 +40,8 @@ async def start_workers(folder: Path, ports: Sequence[int], config: Path, enviro
     for name in missing:
         require_free(names[name], f"worker {name}", "`sitelog up --reset`")
         _launch(folder, name, names[name], config, environ)
+    await asyncio.gather(*(_until_first_ready(folder, name, names[name]) for name in missing))
+    # A worker that joins makes the others give partitions up, and for a moment they aren't ready.
     await asyncio.gather(*(_until_ready(folder, name, port) for name, port in names.items()))
     return missing
 
@@ -47,7 +49,7 @@ async def start_workers(folder: Path, ports: Sequence[int], config: Path, enviro
 def stop_workers(folder: Path, names: Sequence[str] | None = None) -> None:
     """End these workers and their supervisors, or all, at once: politely, then with SIGKILL; harmless if none runs."""
     if names is None:
-        started = [daemon.name.removesuffix(".worker") for daemon in started_daemons(folder)]
+        started = [supervisor_name(daemon.name) for daemon in started_daemons(folder)]
         names = sorted({name for name in started if name.startswith(_NAME)})
     stop_together([Daemon(folder, name) for name in names], _STOP_STEPS)
     # Gone with its supervisor, unless that was killed.
@@ -74,12 +76,17 @@ def _launch(folder: Path, name: str, port: int, config: Path, environ: Mapping[s
     Daemon(folder, name).start([*supervisor, *worker], {**environ, **own})
 
 
-async def _until_ready(folder: Path, name: str, port: int) -> None:
-    before = read_restarts(folder, name).count
+async def _until_first_ready(folder: Path, name: str, port: int) -> None:
+    """Wait for a worker that was started just now: if it dies even once, something is wrong."""
     supervisor = Daemon(folder, name)
 
     def has_died() -> bool:
-        return supervisor.running() is None or read_restarts(folder, name).count > before
+        return supervisor.running() is None or read_restarts(folder, name).count > 0
 
     ready = functools.partial(is_ready, port)
     await until_ready(supervisor, ready, seconds_max=START_SECONDS_MAX, has_ended=has_died)
+
+
+async def _until_ready(folder: Path, name: str, port: int) -> None:
+    ready = functools.partial(is_ready, port)
+    await until_ready(Daemon(folder, name), ready, seconds_max=START_SECONDS_MAX)

@@ -17,6 +17,14 @@ from sitelog.streams.errors import UnavailableError
 START_SECONDS_MAX = 60
 # SIGINT ends sessions and writes a checkpoint, SIGQUIT ends at once and recovers at the next start.
 _STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+# Nobody listens, or it starts, recovers, ends or was just killed.
+_NOT_YET = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+)
 _ADVICE = (
     DISK_FULL,
     Advice("Address already in use", "Another process took the port meanwhile: run `sitelog up` again"),
@@ -98,7 +106,7 @@ async def accepts(state: StackState) -> bool:
     """Return whether the server lets the superuser in, within 5 s; raise UnavailableError if it is another's."""
     try:
         connection = await connect_as_superuser(state)
-    except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
+    except _NOT_YET:
         return False
     except asyncpg.InvalidPasswordError:
         raise UnavailableError(

@@ -12,6 +12,7 @@ from sitelog.deploy._disk import FREE_BYTES_MIN, require_free_space
 from sitelog.deploy._folder import clear, locked, require_ours
 from sitelog.deploy._ports import free_port
 from sitelog.deploy._state import StackState, new_state, read_state, write_state
+from sitelog.deploy._supervisor import supervisor_name
 from sitelog.deploy._workers import start_workers, stop_workers, worker_name
 from sitelog.deploy.kafka import start_brokers, stop_brokers
 from sitelog.deploy.postgres import start_postgres, stop_postgres
@@ -120,11 +121,12 @@ class Stack:
 
     def _stop(self) -> list[str]:
         """End whatever was started, without the state file, which may be damaged or gone."""
-        names = [daemon.name for daemon in started_daemons(self.folder) if daemon.running()]
+        running = [daemon.name for daemon in started_daemons(self.folder) if daemon.running()]
         stop_workers(self.folder)
         stop_postgres(self.folder)
         stop_brokers(self.folder)
-        return names
+        # A worker and its supervisor are one to the reader.
+        return sorted({supervisor_name(name) for name in running})
 
 
 def _settle(state: StackState | None, wanted: Wanted) -> StackState:

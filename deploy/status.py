@@ -60,7 +60,7 @@ async def _worker(folder: Path, name: str, port: int) -> ServiceStatus:
     if supervisor.running() is None:
         return await _service(supervisor, "worker", port, is_ready(port))
     restarts = read_restarts(folder, name)
-    note = f"started again {restarts.count} times, last ended with status {restarts.exit_status}"
+    note = f"restarts: {restarts.count}, last ended with status {restarts.exit_status}"
     noted = [note] if restarts.count else []
     running = worker.running()
     if running is None:
