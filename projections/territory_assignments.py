@@ -44,29 +44,24 @@ def cut(rows: Assignments, at: datetime) -> Assignments:
     )
 
 
-@territory_assignments.follows(SiteCreated, when=lambda event: event.site_data.territory_id is not None)
+def reassign(rows: Assignments, site_id: str, territory_id: str | None, at: datetime) -> Assignments:
+    """Let the site belong to this territory from `at` on, or to none."""
+    if territory_id is None:
+        return cut(rows, at)
+    return (*cut(rows, at), Assignment(site_id, at, None, territory_id, None, None))
+
+
+@territory_assignments.follows(SiteCreated)
 def begin(rows: Assignments, event: SiteCreated) -> Assignments:
-    """Begin with the territory that the site comes with."""
-    territory_id = event.site_data.territory_id
-    at = event.event_timestamp
-    return (
-        rows
-        if territory_id is None
-        else (
-            *cut(rows, at),
-            Assignment(event.site_id, at, None, territory_id, None, None),
-        )
-    )
+    """Begin with the territory that the site comes with; one that was there before ends what it had."""
+    return reassign(rows, event.site_id, event.site_data.territory_id, event.event_timestamp)
 
 
 @territory_assignments.follows(SiteUpdated, when=lambda event: "territory_id" in event.changed_fields)
 def move(rows: Assignments, event: SiteUpdated) -> Assignments:
     """Move to another territory, or to none."""
-    at = event.event_timestamp
     territory_id = event.new_values.territory_id if event.new_values else None
-    if territory_id is None:
-        return cut(rows, at)
-    return (*cut(rows, at), Assignment(event.site_id, at, None, territory_id, None, None))
+    return reassign(rows, event.site_id, territory_id, event.event_timestamp)
 
 
 @territory_assignments.follows(SiteAssignedToTerritory)
