@@ -8,7 +8,7 @@ from typing import Final
 
 from typer import Abort, TyperException
 
-from sitelog.streams.errors import ConfigError, Halt, SitelogError, UnavailableError
+from sitelog.streams.errors import ConfigError, Halt, Retry, SitelogError, UnavailableError
 
 EXIT_NO: Final = 1
 """The answer is no: behind by more than asked, nothing found."""
@@ -20,6 +20,8 @@ EXIT_FAILED: Final = 70
 """Anything else, and a bug of ours (sysexits' EX_SOFTWARE)."""
 EXIT_INTERRUPTED: Final = 130
 """Ctrl-C, as a shell counts it."""
+EXIT_READER_GONE: Final = 141
+"""Who reads our output has gone, as in `sitelog log | head`; as a shell counts SIGPIPE."""
 
 _TRACEBACK_VARIABLE: Final = "SITELOG_TRACEBACK"
 
@@ -40,6 +42,10 @@ def exit_code_of(command: Callable[[], object]) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_READER_GONE
     except Exception as bug:  # noqa: BLE001 - the outermost line: a person gets a sentence, whatever happens
         _write(f"unexpected {type(bug).__name__}: {bug} ({_TRACEBACK_VARIABLE}=1 shows where)")
         if os.environ.get(_TRACEBACK_VARIABLE):
@@ -56,6 +62,6 @@ def _write(message: str) -> None:
 def _code(error: SitelogError) -> int:
     if isinstance(error, ConfigError):
         return EXIT_USAGE
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | Retry):
         return EXIT_UNAVAILABLE
     return error.exit_code if isinstance(error, Halt) else EXIT_FAILED

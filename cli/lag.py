@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +17,7 @@ from sitelog.cli._figures import age, number
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json, write_json_line
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._standings import PROJECTOR, look_at_lag
+from sitelog.cli._terminal import Terminal
 from sitelog.projections._lag import Lag, Total, totals
 from sitelog.projections._look import looking
 from sitelog.streams._offsets import Offsets
@@ -74,14 +75,13 @@ async def _run(settings: Settings, limits: Limits, watch: float | None, *, as_js
     if as_json:
         write_json(_plain(lags, limits))
     else:
-        Console().print(tables(lags))
+        Terminal().print(tables(lags))
     return EXIT_NO if limits.exceeded(lags) else 0
 
 
 async def _watch(look: Callable[[], Awaitable[list[Lag]]], limits: Limits, seconds: float, *, as_json: bool) -> int:
     """Look until a limit is exceeded, or for ever."""
-    console = Console()
-    with Live(console=console, auto_refresh=False) if not as_json else nullcontext() as live:
+    with Live(console=Terminal(), auto_refresh=False) if not as_json else nullcontext() as live:
         while True:
             lags = await look()
             if live is None:
@@ -112,7 +112,9 @@ def tables(lags: Sequence[Lag]) -> Group:
 
 
 def _table(total: Total, lags: Sequence[Lag]) -> Table:
-    grid = Table(title=Text(total.consumer), title_justify="left", box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0))
+    grid = Table(
+        title=Text(total.consumer), title_justify="left", box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0)
+    )
     grid.add_column("partition", "all", no_wrap=True)
     grid.add_column("position", justify="right", no_wrap=True)
     grid.add_column("end", justify="right", no_wrap=True)
