@@ -1,14 +1,17 @@
 """Who takes part: how each is started, what it writes, and how one sees what it has committed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from tests.benchmarks import latest, same_writes
 
 
 @dataclass(frozen=True)
 class Contender:
     """One way of getting the topic into Postgres.
 
-    `module` is run with `arguments` and `--config FILE`. `committed_sql` gives the number of events whose
+    `module` is run with `arguments` and `--config FILE` on a database with Sitelog's schema, where the superuser
+    has executed `setup_sql`. `committed_sql` gives the number of events whose
     effect is visible, `sites_sql` each site as `Life.sites` has it, `log_sql` the number of events in the log.
     """
 
@@ -19,25 +22,63 @@ class Contender:
     arguments: tuple[str, ...]
     committed_sql: str
     sites_sql: str
+    setup_sql: str | None = None
     log_sql: str | None = None
 
 
-_POSITIONS: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM sitelog.consumer_position"
-_LOG: Final = "SELECT count(*) FROM sitelog.event_log"
-_SITES: Final = """
-SELECT site_id, site_name, parking_capacity, facility_type, market_segment, version
-FROM public.customer_sites
-"""
+_SITE_COLUMNS: Final = "site_id, site_name, parking_capacity, facility_type, market_segment, version"
+_LOG_SQL: Final = "SELECT count(*) FROM sitelog.event_log"
+_POSITION_SQL: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM sitelog.consumer_position"
+_LATEST_POSITION_SQL: Final = "SELECT coalesce(sum(next_offset), 0)::bigint FROM public.latest_position"
+_LATEST_SQL: Final = f"SELECT {_SITE_COLUMNS} FROM public.latest"  # noqa: S608 - a literal
+_SITES_SQL: Final = f"SELECT {_SITE_COLUMNS} FROM public.customer_sites"  # noqa: S608 - a literal
 
+PLAIN_FAUST: Final = Contender(
+    name="faust",
+    title="plain Faust agent, take(1000)",
+    writes="latest state",
+    module="tests.benchmarks.plain_faust",
+    arguments=("--take", "1000"),
+    setup_sql=latest.SETUP_SQL,
+    committed_sql=_LATEST_POSITION_SQL,
+    sites_sql=_LATEST_SQL,
+)
+PLAIN_FAUST_5000: Final = replace(
+    PLAIN_FAUST,
+    name="faust-5000",
+    title="plain Faust agent, take(5000)",
+    arguments=("--take", "5000"),
+)
+LOOP: Final = Contender(
+    name="loop",
+    title="aiokafka loop by hand",
+    writes="latest state, position",
+    module="tests.benchmarks.loop",
+    arguments=("--writes", "latest"),
+    setup_sql=latest.SETUP_SQL,
+    committed_sql=_LATEST_POSITION_SQL,
+    sites_sql=_LATEST_SQL,
+)
+LOOP_SAME: Final = Contender(
+    name="loop-same",
+    title="aiokafka loop by hand, same writes",
+    writes="log, read models, position",
+    module="tests.benchmarks.loop",
+    arguments=("--writes", "same"),
+    setup_sql=same_writes.SETUP_SQL,
+    committed_sql=_POSITION_SQL,
+    sites_sql=_SITES_SQL,
+    log_sql=_LOG_SQL,
+)
 SITELOG: Final = Contender(
     name="sitelog",
     title="Sitelog",
-    writes="log, two read models with field versions, conflicts, position",
+    writes="log, read models, conflicts, position",
     module="sitelog.cli",
     arguments=("worker", "projector"),
-    committed_sql=_POSITIONS,
-    sites_sql=_SITES,
-    log_sql=_LOG,
+    committed_sql=_POSITION_SQL,
+    sites_sql=_SITES_SQL,
+    log_sql=_LOG_SQL,
 )
 
-CONTENDERS: Final = (SITELOG,)
+CONTENDERS: Final = (PLAIN_FAUST, PLAIN_FAUST_5000, LOOP, LOOP_SAME, SITELOG)

@@ -57,6 +57,8 @@ async def race(services: Services, contender: Contender, life: Life, *, profile:
     async with services.fresh_database(contender.name) as database:
         daemon = services.daemon(database.name)
         connection = await services.connect(database.name)
+        if contender.setup_sql is not None:
+            await connection.execute(contender.setup_sql)
         started = time.monotonic()
         process = psutil.Process(daemon.start(command(contender, database, profile), environment()).pid)
         try:
