@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from sitelog.projections._lag import Lag, lag, unapplied
 from sitelog.projections._look_positions import positions
 from sitelog.streams._offsets import Offsets, Place, Spot
 from sitelog.streams.settings import Settings
-
-PROJECTOR: Final = "projector"
-"""The consumer that there always is: what it hasn't claimed yet is shown too."""
 
 
 async def look_at_lag(connection: Any, offsets: Offsets, settings: Settings, consumers: Sequence[str]) -> list[Lag]:

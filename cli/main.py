@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "events": "List the events, or show what one looks like.",
     "lag": "Show how far each consumer is behind, in events and in seconds.",
     "log": "Show the newest events of the log, and those that come.",
+    "parked": "List what is put aside; put it in motion again, or discard it.",
+    "position": "Show where consumers stand, or move one by hand.",
     "site": "Tell everything about one site.",
     "status": "Show what of the stack runs, answers and is ready.",
     "territory": "Tell everything about one territory.",

@@ -1,0 +1,32 @@
+"""The options of commands that decide something for good: who says so, and why. Both are recorded."""
+
+import os
+from getpass import getuser
+from typing import Annotated
+
+import typer
+
+
+def _myself() -> str:
+    """Return the name that this process's user logs in with; a container's user may have none."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def _said(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise typer.BadParameter(f"expected a line of text, got {text!r}")
+    return text.strip()
+
+
+ReasonOption = Annotated[
+    str, typer.Option("--reason", callback=_said, help="Why: it is recorded, for those who ask later.")
+]
+ByOption = Annotated[
+    str,
+    typer.Option(
+        "--by", callback=_said, default_factory=_myself, show_default="you", help="Who decided: recorded too."
+    ),
+]

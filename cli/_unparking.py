@@ -1,0 +1,71 @@
+"""Puts parked entities in motion again, and says what became of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sitelog.cli._options import PROJECTOR
+from sitelog.projections._database import session
+from sitelog.projections._install import check
+from sitelog.projections._registry import load, plan
+from sitelog.projections._transaction import Projector
+from sitelog.projections._unpark import Moved, Unpark
+from sitelog.streams.codec import Codec
+from sitelog.streams.registry import SchemaRegistry
+from sitelog.streams.settings import Settings
+
+
+class Bench(NamedTuple):
+    """What it takes: a connection as the workers have theirs, and the machinery."""
+
+    connection: Any
+    unpark: Unpark
+
+
+@asynccontextmanager
+async def unparking(settings: Settings, command: str) -> AsyncIterator[Bench]:
+    """Open everything for a block. Raises as a worker does that can't start."""
+    planned = plan(load())
+    async with AsyncExitStack() as stack:
+        configured = settings.kafka_config.schema_registry
+        registry = None if configured is None else await stack.enter_async_context(SchemaRegistry(configured))
+        connection = await stack.enter_async_context(
+            session(settings.database_config.primary, application=f"sitelog {command}", worker=settings.worker)
+        )
+        await check(connection, planned.projections)
+        codec = Codec(registry)
+        policy = settings.worker.conflict_policy
+        projector = Projector(planned, codec, consumer=PROJECTOR, policy=policy, now=lambda: datetime.now(UTC))
+        yield Bench(connection, Unpark(projector, codec, PROJECTOR))
+
+
+def plain(moved: Moved) -> dict[str, Any]:
+    """Return what became of an entity as JSON has it; the last four are null where it moves."""
+    culprit = moved.culprit
+    return {
+        "entity_id": moved.entity.entity_id,
+        "topic": moved.entity.topic,
+        "partition": moved.entity.partition,
+        "applied": moved.applied,
+        "repeated": moved.repeated,
+        "left": moved.left,
+        "parked_id": None if culprit is None else culprit.item.parked_id,
+        "status": None if culprit is None else culprit.status,
+        "reason": None if culprit is None else culprit.reason,
+        "message": None if culprit is None else culprit.message,
+    }
+
+
+def line(moved: Moved) -> str:
+    """Return what became of an entity in one line."""
+    entity = moved.entity
+    where = f"{entity.entity_id or 'without an id'} in {entity.topic}[{entity.partition}]"
+    done = f"{moved.applied:,} events applied" + (
+        f", {moved.repeated:,} repeated ones left out" if moved.repeated else ""
+    )
+    if moved.culprit is None:
+        return f"{where}: {done}; it moves again"
+    culprit = moved.culprit
+    behind = f", {moved.left - 1:,} behind it" if moved.left > 1 else ""
+    return f"{where}: {done}; still stopped by {culprit.item.parked_id}{behind}: {culprit.reason}: {culprit.message}"

@@ -1,0 +1,129 @@
+"""`sitelog position`: where consumers stand, and the switch that moves one by hand."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Final
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from sitelog.cli._decision import ByOption, ReasonOption
+from sitelog.cli._figures import moment, number
+from sitelog.cli._moving import consequences, offset_of
+from sitelog.cli._options import PROJECTOR, ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._terminal import Terminal
+from sitelog.projections._database import session
+from sitelog.projections._install import owner_of, refuse_other_version
+from sitelog.projections._look import looking
+from sitelog.projections._look_positions import Change, Standing, changes, positions
+from sitelog.projections._reposition import Reposition, reposition
+from sitelog.streams._offsets import Bounds, Offsets, Place
+from sitelog.streams.errors import ConfigError
+from sitelog.streams.settings import Settings
+
+CHANGES_SHOWN: Final = 20
+
+app = typer.Typer(no_args_is_help=True, help="Show where consumers stand, or move one by hand.")
+
+
+@app.command()
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show every position as Postgres has it, and who moved one by hand and why; Kafka isn't asked.
+
+    Exits with 69 if Postgres can't be reached.
+    """
+    asyncio.run(_show(settings_from(config), as_json=as_json))
+
+
+async def _show(settings: Settings, *, as_json: bool) -> None:
+    async with looking(settings, "position") as connection:
+        standings = await positions(connection)
+        moved = await changes(connection, CHANGES_SHOWN)
+    if as_json:
+        write_json({"positions": [asdict(one) for one in standings], "changes": [asdict(one) for one in moved]})
+        return
+    terminal = Terminal()
+    terminal.print(_table(standings))
+    if moved:
+        terminal.print("Moved by hand, the newest first:")
+    for one in moved:
+        terminal.print(Text(_told(one)), soft_wrap=True)
+
+
+def _table(standings: list[Standing]) -> Table:
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid.add_column("consumer", overflow="fold")
+    grid.add_column("partition", no_wrap=True)
+    for heading in ("position", "log seq", "epoch"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    grid.add_column("owner", overflow="fold")
+    for one in standings:
+        grid.add_row(
+            Text(one.consumer),
+            Text(f"{one.topic}[{one.partition}]"),
+            number(one.next_offset),
+            number(one.log_seq),
+            number(one.epoch),
+            Text(one.owner),
+        )
+    return grid
+
+
+def _told(one: Change) -> str:
+    before = "never claimed" if one.from_offset is None else f"{one.from_offset:,}"
+    return (
+        f"  {moment(one.changed_at)}  {one.consumer} in {one.topic}[{one.partition}]: {before} → {one.to_offset:,} "
+        f"by {one.changed_by}: {one.reason}"
+    )
+
+
+@app.command("set")
+def move(  # noqa: PLR0917 - typer's arguments and options
+    topic: Annotated[str, typer.Argument(help="The topic.")],
+    partition: Annotated[int, typer.Argument(min=0, help="The partition's number.")],
+    offset: Annotated[str, typer.Argument(help="The offset to go on with; or `start` or `end` of what Kafka has.")],
+    reason: ReasonOption,
+    by: ByOption,
+    consumer: Annotated[str, typer.Option(help="Whose position.")] = PROJECTOR,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask before moving it.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Let a consumer go on somewhere else, after a worker has refused to: exit codes 73, 74 and 76.
+
+    What is skipped is never applied, and is said before. What is read again changes nothing: the log has each event
+    once. Needs database_config.owner. Exits with 2 for an offset that the topic doesn't have, and with 69 if Kafka
+    or Postgres can't be reached.
+    """
+    settings = settings_from(config)
+    asyncio.run(_move(settings, Place(topic, partition), offset, (consumer, by, reason), confirmed=yes))
+
+
+async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str, str], *, confirmed: bool) -> None:
+    owner = owner_of(settings)
+    consumer, by, reason = who
+    async with Offsets(settings) as offsets:
+        bounds = (await offsets.bounds([place])).get(place)
+    if bounds is None:
+        raise ConfigError(f"Kafka has no {place.topic}[{place.partition}]: `sitelog lag` lists what it has")
+    offset = offset_of(text, place, bounds)
+    where = f"{consumer} in {place.topic}[{place.partition}]"
+    async with session(owner, application="sitelog position", worker=settings.worker) as connection:
+        await refuse_other_version(connection)
+        if not confirmed:
+            standing = {(one.consumer, one.topic, one.partition): one for one in await positions(connection)}
+            known = standing.get((consumer, *place))
+            _say(where, None if known is None else known.next_offset, offset, bounds)
+            typer.confirm("Move it?", abort=True)
+        decided = Reposition(consumer, place.topic, place.partition, offset, by, reason)
+        before = await reposition(connection, decided)
+    if confirmed:
+        _say(where, before, offset, bounds)
+    typer.echo("A worker that held the partition is fenced: restart it, or it ends with 75 by itself")
+
+
+def _say(where: str, before: int | None, offset: int, bounds: Bounds) -> None:
+    typer.echo(f"{where}: {'never claimed' if before is None else f'{before:,}'} → {offset:,}")
+    for sentence in consequences(before, offset, bounds):
+        typer.echo(f"  {sentence}")
