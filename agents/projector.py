@@ -17,6 +17,7 @@ from sitelog.agents._worker import SitelogWorker
 from sitelog.projections._database import connect, open_pool
 from sitelog.projections._install import check
 from sitelog.projections._positions import PostgresPositions
+from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan, load, plan
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Position
@@ -27,15 +28,16 @@ from sitelog.streams.settings import Settings
 from sitelog.streams.topics import check_topics
 from sitelog.streams.transport import BatchConsumer
 
-CONSUMER: Final = "projector"
+CONSUMER: Final = PROJECTOR
 
 
 class Database(Service):
     """The pool, open while the worker runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, planned: Plan) -> None:
         super().__init__()
         self._settings = settings
+        self._planned = planned
         self.pool: asyncpg.Pool | None = None
 
     async def on_start(self) -> None:
@@ -64,7 +66,7 @@ class Database(Service):
     async def claim(self, topic: str, partition: int, generation: int, *, force: bool) -> Position | None:
         """Claim a partition for this process, see PostgresPositions."""
         owner = self._settings.worker.instance_id or f"{socket.gethostname()}:{os.getpid()}"
-        positions = PostgresPositions(self.opened(), CONSUMER, owner)
+        positions = PostgresPositions(self.opened(), CONSUMER, owner, self._planned.projections)
         return await positions.claim(topic, partition, generation, force=force)
 
 
@@ -83,7 +85,7 @@ class Registry(Service):
 
 
 async def preflight(settings: Settings, planned: Plan) -> None:
-    """Check what a worker needs before it joins the group: topics, schema, rights. Raises what is wrong."""
+    """Check what a worker needs before it joins the group: topics, tables, rights. Raises what is wrong."""
     await check_topics(settings)
     connection = await connect(settings.database_config.primary, application=f"sitelog {CONSUMER}")
     try:
@@ -97,7 +99,7 @@ def build(settings: Settings) -> SitelogWorker:
     planned = plan(load())
     registry = Registry(settings)
     codec = Codec(registry.client)
-    database = Database(settings)
+    database = Database(settings, planned)
     progress = Progress()
     metrics = Metrics(CONSUMER, progress)
     projector = Projector(

@@ -50,14 +50,14 @@ class Fold:
     """The rows that a batch touches, and what its events make of them.
 
     Load the rows that `wanted` names before `apply`. An event is applied to all read models or to none.
-    `decided` maps event ids to what was decided on their conflicts when they were applied first, so that a
-    replay decides alike whatever the policy is by then.
+    `decided` maps event ids to what was decided on their conflicts when they were applied first: a replay sets it
+    for the events to come, so that it decides alike whatever the policy is by then.
     """
 
-    def __init__(self, plan: Plan, policy: Policy, decided: Mapping[str, Policy] | None = None) -> None:
+    def __init__(self, plan: Plan, policy: Policy) -> None:
         self._handlers = plan.handlers
         self._policy = policy
-        self._decided = decided or {}
+        self.decided: Mapping[str, Policy] = {}
         self.rows: dict[Projection[Any], dict[Key, Stored]] = {p: {} for p in plan.projections if not p.per_entity}
         self.ranges: dict[Projection[Any], dict[Key, Ranges]] = {p: {} for p in plan.projections if p.per_entity}
 
@@ -110,7 +110,7 @@ class Fold:
         return conflicts
 
     def _decide(self, handler: Handler, stored: Stored, event: Event, at: At) -> tuple[Merged, Stored]:
-        policy = self._decided.get(event.event_id, self._policy)
+        policy = self.decided.get(event.event_id, self._policy)
         if handler.kind == "creates":
             return self._create_again(handler, stored, event, at, policy)
         projection = handler.projection

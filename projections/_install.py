@@ -1,6 +1,6 @@
 """Sets a database up for Sitelog, checks that it is, and says what to do where it isn't."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -9,7 +9,9 @@ import asyncpg
 from sitelog.projections import _log
 from sitelog.projections._database import connect
 from sitelog.projections._projection import BOOKKEEPING, Projection
+from sitelog.projections._read_models import refuse_incomplete
 from sitelog.projections._registry import load
+from sitelog.projections._switch import show
 from sitelog.projections._table import Table
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import ConfigError, Halt
@@ -38,6 +40,9 @@ GRANT INSERT, UPDATE ON sitelog.consumer_position, sitelog.parked_event TO {app}
 GRANT TEMPORARY ON DATABASE {database} TO {app};
 GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
 """
+
+# A view that is there, of a log that isn't empty.
+SHOWN_ELSEWHERE: Final = "SELECT to_regclass($1) IS NOT NULL AND EXISTS (SELECT FROM sitelog.event_log)"
 
 COLUMNS: Final = """
 SELECT column_name::text
@@ -92,11 +97,18 @@ async def _install(connection: Any, settings: Settings) -> None:
 
 
 async def create_table(connection: Any, projection: Projection[Any]) -> None:
-    """Create a read model's table and view where they are missing, and index what it lists."""
+    """Create a read model's table and view where they are missing, and index what it lists.
+
+    Where the log has events, the table is empty until a replay has filled it, and no worker starts before that.
+    A view of another version shows that until then.
+    """
     table = Table(projection)
     if not await connection.fetch(COLUMNS, table.name):
         await connection.execute(table.create_sql)
-        await connection.execute(table.view_sql)
+        for index_sql in table.index_sqls:
+            await connection.execute(index_sql)
+        if not await connection.fetchval(SHOWN_ELSEWHERE, f"public.{projection.name}"):
+            await show(connection, table)
 
 
 async def grant(connection: Any, settings: Settings) -> None:
@@ -114,8 +126,8 @@ def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-async def check(connection: Any, projections: Iterable[Projection[Any]]) -> None:
-    """Raise Halt, saying what to do, unless the database has this code's schema and read models."""
+async def check(connection: Any, projections: Sequence[Projection[Any]]) -> None:
+    """Raise Halt, saying what to do, unless the database has this code's schema and whole read models."""
     await refuse_other_version(connection)
     for projection in projections:
         expected = projection.columns.keys() | BOOKKEEPING.keys()
@@ -131,6 +143,7 @@ async def check(connection: Any, projections: Iterable[Projection[Any]]) -> None
     if not await connection.fetchval("SELECT has_table_privilege('sitelog.event_log', 'INSERT')"):
         user = await connection.fetchval("SELECT current_user")
         raise Halt(f"the role {user} may not insert into sitelog.event_log: run `sitelog db init`")
+    await refuse_incomplete(connection, projections)
 
 
 async def refuse_other_version(connection: Any) -> None:

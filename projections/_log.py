@@ -9,6 +9,8 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
+from sitelog.streams.errors import Halt
+
 COLUMNS: Final = (
     "log_partition",
     "log_seq",
@@ -28,12 +30,18 @@ SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
 
 KNOWN: Final = "SELECT event_id::text FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])"
 
+# The first event is taken whatever it weighs. Its length is known without reading it from where large values are.
 READ: Final = """
-SELECT log_seq, kafka_offset, event_type, append_time, schema_fingerprint, payload
-FROM sitelog.event_log
-WHERE log_partition = $1 AND log_seq > $2
+SELECT log_seq, kafka_offset, append_time, schema_fingerprint, payload
+FROM (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY log_seq) - octet_length(payload) AS bytes_before
+    FROM sitelog.event_log
+    WHERE log_partition = $1 AND log_seq > $2 AND log_seq <= $3
+    ORDER BY log_seq
+    LIMIT $4
+) AS l
+WHERE bytes_before < $5
 ORDER BY log_seq
-LIMIT $3
 """
 
 SCHEMAS: Final = """
@@ -51,7 +59,6 @@ class Logged:
 
     log_seq: int
     kafka_offset: int
-    event_type: str
     append_time: datetime
     schema_fingerprint: int
     payload: bytes
@@ -73,9 +80,20 @@ async def known(connection: Any, event_ids: Sequence[str]) -> set[str]:
     return {row[0] for row in await connection.fetch(KNOWN, event_ids)}
 
 
-async def read(connection: Any, log_partition: int, after: int, limit: int) -> list[Logged]:
-    """Return up to `limit` events after the log seq `after`, in their order."""
-    return [Logged(*row) for row in await connection.fetch(READ, log_partition, after, limit)]
+async def read(
+    connection: Any, log_partition: int, after: int, until: int, *, records_max: int, bytes_max: int
+) -> list[Logged]:
+    """Return the first events after the log seq `after` and up to `until`, in their order and within the bounds.
+
+    Raises Halt where the log has a hole.
+    """
+    rows = await connection.fetch(READ, log_partition, after, until, records_max, bytes_max)
+    for number, row in enumerate(rows, after + 1):
+        if row[0] != number:
+            raise Halt(f"log partition {log_partition} has a hole: expected log seq {number}, found {row[0]}")
+    if after < until and not rows:
+        raise Halt(f"log partition {log_partition} has a hole: expected events up to {until}, found none after {after}")
+    return [Logged(*row) for row in rows]
 
 
 async def store_schemas(connection: Any, schemas: Iterable[tuple[int, str, str, str]]) -> None:

@@ -1,5 +1,6 @@
 """Where a consumer stands: claimed with a rising epoch, moved only together with what it applied."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -7,18 +8,25 @@ from typing import Any, Final
 import asyncpg
 
 from sitelog.projections._database import transient
+from sitelog.projections._projection import Projection
+from sitelog.projections._read_models import names, refuse_incomplete
 from sitelog.streams._batch import Position
 from sitelog.streams.errors import Halt, Retry
 
 CLAIM: Final = """
 INSERT INTO sitelog.consumer_position AS o
-    (consumer, log_partition, next_offset, log_seq, epoch, generation, owner, updated_at)
-SELECT $1, log_partition, 0, 0, 1, $4, $5, now()
+    (consumer, log_partition, next_offset, log_seq, epoch, generation, owner, read_models, updated_at)
+SELECT $1, log_partition, 0, 0, 1, $4, $5, $7, now()
 FROM sitelog.log_partition
 WHERE topic = $2 AND partition = $3
 ON CONFLICT (consumer, log_partition) DO UPDATE
-SET epoch = o.epoch + 1, generation = $4, owner = $5, updated_at = now()
-WHERE o.generation <= $4 OR $6
+SET epoch = o.epoch + 1, generation = $4, owner = $5, read_models = $7, updated_at = now()
+WHERE (o.generation <= $4 OR $6) AND NOT EXISTS (
+    SELECT
+    FROM unnest($7::text[]) AS m(read_model)
+    LEFT JOIN sitelog.read_model AS b ON b.read_model = m.read_model AND b.log_partition = o.log_partition
+    WHERE m.read_model <> ALL (o.read_models) AND o.log_seq <> coalesce(b.log_seq, 0)
+)
 RETURNING next_offset, epoch, anchor
 """
 
@@ -57,23 +65,33 @@ class Locked:
 
 
 class PostgresPositions:
-    """Claims positions for one consumer. `owner` names this process for people who look."""
+    """Claims positions for one consumer. `owner` names this process for people who look.
 
-    def __init__(self, pool: asyncpg.Pool, consumer: str, owner: str) -> None:
+    `projections` are the read models that it keeps: each must have all of the log up to the position.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, consumer: str, owner: str, projections: Sequence[Projection[Any]] = ()
+    ) -> None:
         self._pool = pool
         self._consumer = consumer
         self._owner = owner
+        self._projections = projections
 
     async def claim(self, topic: str, partition: int, generation: int, *, force: bool) -> Position | None:
         """Raise the epoch and return the position, or None while a newer Kafka generation holds the partition.
 
         Raises Retry while Postgres is away or the row is locked, and Halt for a partition that the database
-        was not told of.
+        was not told of and for a read model without a part of the log.
         """
         try:
             async with self._pool.acquire() as connection:
-                row = await connection.fetchrow(CLAIM, self._consumer, topic, partition, generation, self._owner, force)
+                kept = names(self._projections)
+                claim = (self._consumer, topic, partition, generation, self._owner, force, kept)
+                row = await connection.fetchrow(CLAIM, *claim)
                 known = row is not None or await connection.fetchval(KNOWN_PARTITION, topic, partition) is not None
+                if row is None:
+                    await refuse_incomplete(connection, self._projections)
         except Exception as error:
             if transient(error):
                 raise Retry(f"Postgres: {error}") from error

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,22 @@ class Plan:
     def creates(self, event: type[Event]) -> bool:
         """Tell whether events of this type create a row that others may wait for."""
         return any(handler.kind == "creates" for handler in self.handlers[event])
+
+    def named(self, names: Collection[str]) -> "Plan":
+        """Return the plan of these read models, and of those that decide on conflicts of events that these take.
+
+        Without the latter, an event that was refused when it was folded first would be taken by a later fold.
+        """
+        chosen = {projection for projection in self.projections if projection.name in names}
+        while True:
+            owners = {
+                handlers[0].projection
+                for handlers in self.handlers.values()
+                if handlers and handlers[0].owns and any(handler.projection in chosen for handler in handlers)
+            }
+            if owners <= chosen:
+                return plan(projection for projection in self.projections if projection in chosen)
+            chosen |= owners
 
 
 def plan(projections: Iterable[Projection[Any]]) -> Plan:

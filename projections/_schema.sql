@@ -67,6 +67,7 @@ CREATE TABLE sitelog.consumer_position (
     epoch            bigint NOT NULL,            -- raised by every claim: an older one may write nothing more
     generation       bigint NOT NULL,            -- of the Kafka group at the claim
     owner            text NOT NULL,
+    read_models      text[] NOT NULL DEFAULT '{}', -- tables that whoever claimed it keeps in step with the log
     anchor           bigint,                     -- CRC-32 of the value of the record at next_offset - 1
     parked_entities  integer NOT NULL DEFAULT 0, -- > 0: look which entities are stopped before applying anything
     last_event_time  timestamptz,
@@ -84,6 +85,15 @@ CREATE TABLE sitelog.position_change (
     changed_at     timestamptz NOT NULL,
     changed_by     text NOT NULL,
     reason         text NOT NULL
+);
+
+-- Up to where a replay has built a read model. From there on those keep it whose positions name it.
+CREATE TABLE sitelog.read_model (
+    read_model     text NOT NULL,                -- its table: another version is another read model
+    log_partition  smallint NOT NULL REFERENCES sitelog.log_partition,
+    log_seq        bigint NOT NULL,
+    built_at       timestamptz NOT NULL,
+    PRIMARY KEY (read_model, log_partition)
 );
 
 -- What could not be applied, whole. It enters the log when it is applied, and stays here as a record of that.

@@ -31,20 +31,29 @@ class Table:
 
     @cached_property
     def create_sql(self) -> str:
-        """DDL of the table and its indexes."""
+        """DDL of the table and its primary key."""
         lines = [
             f"    {column} {kind}{'' if nullable else ' NOT NULL'}"
             for column, (kind, nullable) in self.projection.columns.items()
         ]
         lines += [f"    {column} {kind}" for column, kind in BOOKKEEPING.items()]
         lines.append(f"    PRIMARY KEY ({', '.join(self.projection.key)})")
-        indexes = "".join(
-            f"CREATE INDEX {self.name}_{'_'.join(columns)}_idx ON public.{self.name} ({', '.join(columns)});\n"
-            for columns in self.projection.indexes
-        )
         # Rows are changed often: room on the page keeps their new versions beside the old ones.
         body = ",\n".join(lines)
-        return f"CREATE TABLE public.{self.name} (\n{body}\n) WITH (fillfactor = 80);\n{indexes}"
+        return f"CREATE TABLE public.{self.name} (\n{body}\n) WITH (fillfactor = 80)"
+
+    @cached_property
+    def index_sqls(self) -> list[str]:
+        """DDL of each other index."""
+        return [
+            f"CREATE INDEX {name} ON public.{self.name} ({', '.join(columns)})"
+            for name, columns in zip(self.index_names, self.projection.indexes, strict=True)
+        ]
+
+    @cached_property
+    def index_names(self) -> list[str]:
+        """Return the names of the other indexes."""
+        return [f"{self.name}_{'_'.join(columns)}_idx" for columns in self.projection.indexes]
 
     @cached_property
     def view_sql(self) -> str:
@@ -149,6 +158,15 @@ class Table:
             columns = zip(*(_values(stored, log_partition) for stored in dirty), strict=True)
             await connection.execute(self.upsert_sql, *(list(column) for column in columns))
         return len(dirty)
+
+    async def fill(self, connection: Any, log_partition: int, rows: Iterable[Stored]) -> None:
+        """Write rows that the table doesn't have yet, all of them."""
+        await connection.copy_records_to_table(
+            self.name,
+            schema_name="public",
+            columns=self._written,
+            records=[_values(stored, log_partition) for stored in rows],
+        )
 
     async def _write_bulk(self, connection: Any, log_partition: int, dirty: list[Stored]) -> None:
         await connection.execute(self.stage_sql)

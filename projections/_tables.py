@@ -32,6 +32,14 @@ class Tables:
             else:
                 fold.rows[projection].update(await table.load(connection, keys - fold.rows[projection].keys()))
 
+    async def fill(self, connection: Any, fold: Fold, log_partition: int) -> None:
+        """Write every row of the fold into tables that have none of them yet."""
+        for projection, rows in fold.rows.items():
+            await self.tables[projection].fill(connection, log_partition, rows.values())
+        for projection, entities in fold.ranges.items():
+            rows_of_all = (stored for ranges in entities.values() for stored in ranges.rows.values())
+            await self.tables[projection].fill(connection, log_partition, rows_of_all)
+
     async def write(self, connection: Any, fold: Fold, log_partition: int) -> None:
         """Write every row that the fold has changed, with one statement per read model."""
         for projection, rows in fold.rows.items():

@@ -18,6 +18,7 @@ from sitelog.streams._event_schema_settings import EventSchemas, EventSchemaSett
 from sitelog.streams._kafka_settings import KafkaSettings, SchemaRegistrySettings, TopicSettings
 from sitelog.streams._overrides import override
 from sitelog.streams._problems import report
+from sitelog.streams._replay_settings import ReplaySettings
 from sitelog.streams._section import Problem, Section, is_loopback, raise_if_any
 from sitelog.streams._worker_settings import AppendSettings, WorkerSettings
 from sitelog.streams._yaml import read_yaml
@@ -31,6 +32,7 @@ __all__ = [
     "KafkaSettings",
     "OwnerSettings",
     "PoolSettings",
+    "ReplaySettings",
     "ReplicaPoolSettings",
     "ReplicaSettings",
     "SchemaRegistrySettings",
@@ -51,6 +53,7 @@ class Settings(Section):
     event_schemas: EventSchemas = Field(default_factory=dict)
     worker: WorkerSettings = WorkerSettings()
     append: AppendSettings = AppendSettings()
+    replay: ReplaySettings = ReplaySettings()
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

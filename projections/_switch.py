@@ -1,0 +1,116 @@
+"""Puts fresh tables in the place of those in use, in the caller's transaction."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from sitelog.projections._rebuild import NEXT
+from sitelog.projections._table import Table
+from sitelog.streams.errors import Halt
+
+GRANTS: Final = """
+SELECT format('GRANT %s ON %s TO %s', g.privilege_type, $2::regclass, coalesce(quote_ident(r.rolname), 'PUBLIC'))
+FROM pg_class AS c, aclexplode(c.relacl) AS g
+LEFT JOIN pg_roles AS r ON r.oid = g.grantee
+WHERE c.oid = $1::regclass
+"""
+
+FOREIGN: Final = """
+SELECT 'index ' || c.relname
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE i.indrelid = $1::regclass AND c.relname <> ALL ($2)
+UNION ALL
+SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal
+UNION ALL
+SELECT 'publication ' || pubname
+FROM pg_publication_rel AS r
+JOIN pg_publication AS p ON p.oid = r.prpubid
+WHERE r.prrelid = $1::regclass
+"""
+
+RENAMES: Final = """
+SELECT format('ALTER INDEX public.%I RENAME TO %I', c.relname, replace(c.relname, $2, $3))
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE i.indrelid = $1::regclass AND starts_with(c.relname, $2)
+UNION ALL
+SELECT format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', conrelid::regclass, conname, replace(conname, $2, $3))
+FROM pg_constraint
+WHERE conrelid = $1::regclass AND conindid = 0 AND starts_with(conname, $2)
+"""
+
+
+async def drop_fresh(connection: Any, tables: Iterable[Table]) -> None:
+    """Remove what a replay that didn't come to its end has left."""
+    for table in tables:
+        await connection.execute(f"DROP TABLE IF EXISTS public.{table.name}{NEXT}")
+
+
+async def create_fresh(connection: Any, tables: Iterable[Table]) -> None:
+    """Create the fresh tables, empty and with a primary key only; the rest is `finish_fresh`'s."""
+    for table in tables:
+        await connection.execute(Table(table.projection, NEXT).create_sql)
+
+
+async def finish_fresh(connection: Any, tables: Iterable[Table]) -> None:
+    """Index the fresh tables and let Postgres look at what is in them: best done when they are full."""
+    for table in tables:
+        fresh = Table(table.projection, NEXT)
+        for index_sql in fresh.index_sqls:
+            await connection.execute(index_sql)
+        await connection.execute(f"ANALYZE public.{fresh.name}")
+
+
+async def refuse_extras(connection: Any, tables: Iterable[Table]) -> None:
+    """Raise Halt where a table in use has what no read model's file knows: a switch would lose it without a word."""
+    for table in tables:
+        known = [f"{table.name}_pkey", *table.index_names]
+        extras = [row[0] for row in await connection.fetch(FOREIGN, f"public.{table.name}", known)]
+        if extras:
+            raise Halt(
+                f"the table {table.name} has more than its read model's file says, and a replay would lose it: "
+                f"{', '.join(extras)}. Declare an index in `indexes` there; take other things away, and put them back "
+                "after the replay"
+            )
+
+
+async def switch(connection: Any, tables: Sequence[Table]) -> None:
+    """Let each fresh table take the place and the rights of the one in use, and show it in the view.
+
+    Whoever reads waits for the caller's transaction, and reads on in the new tables. Raises Halt where something
+    else depends on a table in use.
+    """
+    for table in tables:
+        fresh = Table(table.projection, NEXT)
+        for row in await connection.fetch(GRANTS, f"public.{table.name}", f"public.{fresh.name}"):
+            await connection.execute(row[0])
+        await show(connection, fresh)
+        try:
+            await connection.execute(f"DROP TABLE public.{table.name}")
+        except asyncpg.DependentObjectsStillExistError as error:
+            raise Halt(
+                f"the table {table.name} can't be replaced: {error.detail}. Let that depend on the view "
+                f"{table.projection.name} instead"
+            ) from error
+        for row in await connection.fetch(RENAMES, f"public.{fresh.name}", fresh.name, table.name):
+            await connection.execute(row[0])
+        await connection.execute(f"ALTER TABLE public.{fresh.name} RENAME TO {table.name}")
+
+
+async def show(connection: Any, table: Table) -> None:
+    """Let the view show this table; what depends on the view goes on, unless another version has other columns."""
+    view = f"public.{table.projection.name}"
+    try:
+        async with connection.transaction():
+            await connection.execute(table.view_sql)
+    except asyncpg.InvalidTableDefinitionError:
+        grants = await connection.fetch(GRANTS, view, view)
+        try:
+            await connection.execute(f"DROP VIEW {view}")
+        except asyncpg.DependentObjectsStillExistError as error:
+            raise Halt(f"the view {view} has other columns now and can't be replaced: {error.detail}") from error
+        await connection.execute(table.view_sql)
+        for row in grants:
+            await connection.execute(row[0])
