@@ -55,6 +55,7 @@ lint: setup ## Check style, format and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict compose.yaml deploy/config .yamllint.yaml .pre-commit-config.yaml
 
 types: setup ## Check the types, strictly
 	MYPYPATH=.typing $(BIN)/mypy
@@ -62,10 +63,13 @@ types: setup ## Check the types, strictly
 bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same topic: docs/benchmarks.md has the figures
 	$(BIN)/python -m tests.benchmarks
 
-lock: ## Choose the newest versions that fit, and write requirements.lock; needs uv
+lock: ## Choose the newest versions that fit, and write both requirements.lock; needs uv
 	@command -v uv >/dev/null || { echo "error: uv is needed: https://docs.astral.sh/uv" >&2; exit 1; }
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --all-extras --group dev pyproject.toml -o requirements.lock
+	@# What the image holds: the same versions, without what only tests and the embedded services need.
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --constraint requirements.lock pyproject.toml -o deploy/docker/requirements.lock
 
 clean: ## Stop the services, and remove what can be made again; the data in .sitelog stays
 	@if [ -d .sitelog ] && [ -x $(BIN)/sitelog ]; then $(BIN)/sitelog down; fi

@@ -165,8 +165,9 @@ def _identity(pid: int) -> str | None:
         return None
     # The second field is the program's name in brackets and may hold anything, even a bracket.
     fields = stat.rpartition(")")[2].split()
-    state, start_ticks = fields[0], fields[19]
-    if state in "ZX":
+    state, threads, start_ticks = fields[0], int(fields[17]), fields[19]
+    # While a killed JVM's other threads still end, its first one is a zombie already, and its ports are still taken.
+    if state == "X" or (state == "Z" and threads == 1):
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{boot}:{start_ticks}"
