@@ -3,12 +3,20 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from sitelog.deploy._daemon import LOG_BYTES_MAX, Daemon, started_daemons, stop_together
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+
+HEADLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("headless", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
 
 
 @pytest.fixture
@@ -50,6 +58,18 @@ def test_a_dead_process_is_not_running_though_nobody_has_waited_for_it_but_is_st
         time.sleep(0.01)
     assert daemon.running() is None
     assert daemon.is_expected()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's threads one by one")
+def test_a_process_whose_first_thread_has_ended_runs_as_long_as_another_one_does(daemon):
+    pid = daemon.start([sys.executable, "-c", HEADLESS], os.environ).pid
+    await_line(daemon, "headless")
+    stat = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 5
+    while ") Z " not in stat.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ") Z " in stat.read_text()
+    assert daemon.running() is not None
 
 
 def test_another_process_that_got_the_same_pid_is_neither_taken_for_ours_nor_signalled(daemon, tmp_path):
