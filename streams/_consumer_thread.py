@@ -1,8 +1,8 @@
 """The Kafka side of the transport: runs in Faust's consumer thread, where aiokafka lives."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 import aiokafka
@@ -19,6 +19,8 @@ OFFSETS_TIMEOUT_SECONDS: Final = 15.0
 COMMIT_TIMEOUT_SECONDS: Final = 5.0
 LEAVE_TIMEOUT_SECONDS: Final = 1.5
 ANCHOR_TIMEOUT_SECONDS: Final = 10.0
+
+T = TypeVar("T")
 
 EXIT_BEYOND_END: Final = 73
 EXIT_BELOW_START: Final = 74
@@ -63,10 +65,10 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         """Make `position` the next record to be fetched, after checking that the topic still has it.
 
         Raises Halt where records between are gone or the topic isn't the one that was read before, and Retry
-        where Kafka didn't answer in time.
+        where Kafka didn't answer in time. Cancelled, it seeks no more.
         """
         try:
-            await self.call_thread(self._seek_to_position, tp, position)
+            await self._in_thread(self._seek_to_position(tp, position))
         except IllegalStateError as error:
             raise Retry(f"{tp.topic}[{tp.partition}] was revoked while seeking") from error
         except (KafkaError, TimeoutError) as error:
@@ -113,9 +115,17 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             return
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_SECONDS):
-                await self.call_thread(self._consumer._coordinator._maybe_leave_group)  # noqa: SLF001
+                await self._in_thread(self._consumer._coordinator._maybe_leave_group())  # noqa: SLF001
         except (KafkaError, TimeoutError) as error:
             self.log.info("left without telling the group: %r", error)
+
+    async def _in_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run `coroutine` in this thread, and cancel it there as well when the caller is cancelled.
+
+        `call_thread` does neither that nor more than two calls at once: a seek that belongs to an assignment
+        which is over would go on, and take records away from under the next one.
+        """
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.thread_loop))
 
 
 def check_bounds(topic: str, partition: int, next_offset: int, first: int, end: int) -> None:

@@ -93,13 +93,20 @@ class BatchConsumer(driver.Consumer):
 
     async def _claim(self, tp: TP, term: object) -> None:
         """Claim one partition, on its own: a locked row or a slow broker must not hold up the others."""
+        try:
+            await self._claim_patiently(tp, term)
+        except Halt as halt:
+            self.halt(halt)
+        except Exception as error:
+            # Nobody awaits this task: without a halt the partition would stand still without a word.
+            self.log.exception("%s[%d] can't be claimed", tp.topic, tp.partition)
+            self.halt(Halt(f"{tp.topic}[{tp.partition}] can't be claimed: {type(error).__name__}: {error}"))
+
+    async def _claim_patiently(self, tp: TP, term: object) -> None:
         since = monotonic()
         while term is self._term:
             try:
                 claim = await self._try_claim(tp, force=monotonic() - since > self.app.claim_grace_seconds)
-            except Halt as halt:
-                self.halt(halt)
-                return
             except Retry as retry:
                 self.log.warning("claim of %s[%d] put off: %s", tp.topic, tp.partition, retry)
                 claim = None
@@ -193,7 +200,13 @@ class BatchConsumer(driver.Consumer):
                 await asyncio.wait_for(self._claims_changed.wait(), POLL_SECONDS)
             return
         timeout = POLL_SECONDS_WHILE_CLAIMING if self._claiming else POLL_SECONDS
-        fetched: Mapping[TP, list[Record]] = await self._getmany(readable, timeout)
+        try:
+            fetched: Mapping[TP, list[Record]] = await self._getmany(readable, timeout)
+        except KafkaError:
+            # A partition that is assigned anew has no offset until it is claimed: no business of an older poll.
+            if term is self._term:
+                raise
+            return
         if term is not self._term:
             return  # read under an assignment that is over
         for tp, records in fetched.items():
@@ -313,9 +326,11 @@ class BatchConsumer(driver.Consumer):
             self._halting = asyncio.create_task(self._die(halt), name="halt")
 
     async def _die(self, halt: Halt) -> None:
-        self.app.on_halt(halt)
-        await self._thread.leave_group()
-        os._exit(halt.exit_code)
+        try:
+            self.app.on_halt(halt)
+            await self._thread.leave_group()
+        finally:
+            os._exit(halt.exit_code)
 
 
 class BatchTransport(driver.Transport):
