@@ -1,0 +1,172 @@
+"""Whatever dies when: every acknowledged event is in the log once, dense and in order, and the rows are right."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from itertools import islice
+from time import monotonic
+
+import pytest
+
+from sitelog.deploy._daemon import stop_together
+from sitelog.deploy.kafka import broker_daemon, start_brokers
+from sitelog.deploy.postgres import postgres_daemon, start_postgres
+from tests.commit_proxy import open_proxy
+from tests.conftest import Services
+from tests.lives import Lives
+from tests.rig import SESSION_SECONDS, Rig, open_rig
+from tests.until import until
+
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
+
+LOAD = 400
+"""Events per second: enough that something is always under way, little enough for a busy machine."""
+
+SLACK_SECONDS = 3.0
+"""For a machine that does other things besides."""
+
+WAITING_FOR_A_LOCK = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'sitelog projector' AND wait_event_type = 'Lock'
+"""
+
+
+@pytest.fixture
+async def rig(services: Services, database_template: str) -> AsyncIterator[Rig]:
+    async with open_rig(services, database_template) as rig:
+        yield rig
+
+
+def report(what: str, since: float) -> float:
+    """Print how long a recovery took, and return it in seconds."""
+    seconds = monotonic() - since
+    print(f"recovery: {what}: {seconds:.1f} s")  # noqa: T201 - the figure is wanted in the test's output
+    return seconds
+
+
+async def test_a_worker_killed_in_the_middle_of_a_batch_leaves_nothing_of_it(rig: Rig) -> None:
+    worker = await rig.worker(instance_id="worker-1")
+    lives = Lives(1)
+    await rig.ledger.append_all(islice(lives, 1_000))
+    await rig.applied()
+    blocker = await rig.another_connection()
+    async with blocker.transaction():
+        # The log is written before the read models, so a batch that waits here is half done.
+        await blocker.execute("LOCK TABLE customer_sites_v1 IN EXCLUSIVE MODE")
+        await rig.ledger.append_all(islice(lives, 1_000))
+        await until("a batch that waits", lambda: rig.connection.fetchval(WAITING_FOR_A_LOCK))
+        worker.send(signal.SIGKILL)
+        assert await worker.ends() == -signal.SIGKILL
+        assert await rig.log_rows() == 1_000
+    killed = monotonic()
+    await worker.start()
+    await rig.applied()
+    report("kill -9 in a batch, the same instance started again", killed)
+    await rig.check()
+
+
+async def test_kills_at_any_moment_lose_nothing_and_repeat_nothing(rig: Rig) -> None:
+    worker = await rig.worker(instance_id="worker-1")
+    async with rig.ledger.load(Lives(2), per_second=LOAD):
+        for _ in range(3):
+            await rig.progress()
+            worker.send(signal.SIGKILL)
+            await worker.ends()
+            await worker.start()
+            await worker.ready()
+    await rig.check()
+
+
+async def test_a_killed_workers_partitions_go_to_the_other_within_its_session(rig: Rig) -> None:
+    killed, other = await asyncio.gather(rig.worker(), rig.worker())
+    await until("two owners", lambda: rig.has_owners(killed, other))
+    async with rig.ledger.load(Lives(3), per_second=LOAD):
+        await rig.progress()
+        killed.send(signal.SIGKILL)
+        at = monotonic()
+        await until("one owner", lambda: rig.has_owners(other))
+        seconds = report("kill -9 of one of two, its partitions claimed by the other", at)
+    assert seconds < SESSION_SECONDS + 3 + SLACK_SECONDS
+    await rig.check()
+
+
+async def test_postgres_stopped_hard_under_load_is_waited_for(rig: Rig) -> None:
+    worker = await rig.worker()
+    async with rig.ledger.load(Lives(4), per_second=LOAD):
+        await rig.progress()
+        await asyncio.to_thread(stop_together, [postgres_daemon(rig.services.folder)], [(signal.SIGQUIT, 20.0)])
+        await until("a worker that isn't ready", lambda: worker.answers("/readyz", 503))
+        await start_postgres(rig.services.folder, rig.services.state, os.environ)
+        at = monotonic()
+        await rig.connect()
+        await rig.progress()
+        report("Postgres accepts connections again", at)
+    await rig.check()
+    assert worker.runs
+    await worker.ready()
+
+
+async def test_sigterm_under_load_ends_cleanly_and_the_next_start_goes_on(rig: Rig) -> None:
+    worker = await rig.worker()
+    async with rig.ledger.load(Lives(5), per_second=LOAD):
+        await rig.progress()
+        worker.send(signal.SIGTERM)
+        at = monotonic()
+        assert await worker.ends() == 0
+        assert report("SIGTERM to the end", at) < 10 + SLACK_SECONDS
+        await worker.start()
+        await rig.progress()
+        report("SIGTERM, end and start to progress", at)
+    await rig.check()
+
+
+async def test_a_zombie_is_fenced_and_comes_back_by_itself(rig: Rig) -> None:
+    async with open_proxy(rig.services.state.postgres_port) as proxy:
+        zombie, other = await asyncio.gather(rig.worker(postgres_port=proxy.port), rig.worker())
+        await until("two owners", lambda: rig.has_owners(zombie, other))
+        proxy.hold()
+        async with rig.ledger.load(Lives(6), per_second=LOAD):
+            await proxy.held.wait()
+            zombie.send(signal.SIGSTOP)
+            at = monotonic()
+            await until("one owner", lambda: rig.has_owners(other))
+            report("SIGSTOP of one of two, its partitions claimed by the other", at)
+            proxy.release()
+            zombie.send(signal.SIGCONT)
+            at = monotonic()
+            await until("two owners", lambda: rig.has_owners(zombie, other))
+            report("SIGCONT until it owns partitions again", at)
+        await rig.check()
+        assert await zombie.metric("sitelog_batches_total", verdict="fenced") > 0
+        assert zombie.runs
+        await zombie.ready()
+
+
+async def test_a_commit_whose_answer_is_lost_is_recognised_as_done(rig: Rig) -> None:
+    async with open_proxy(rig.services.state.postgres_port) as proxy:
+        worker = await rig.worker(postgres_port=proxy.port)
+        lives = Lives(7)
+        await rig.ledger.append_all(islice(lives, 500))
+        await rig.applied()
+        proxy.lose_commits(3)
+        async with rig.ledger.load(lives, per_second=LOAD):
+            await until("three lost answers", proxy.has_lost_all)
+        await rig.check()
+        assert await worker.metric("sitelog_batches_total", verdict="applied_before") == 3
+
+
+async def test_a_broker_killed_under_load_is_waited_for(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "aiokafka")  # the producer says that the broker is away a hundred times a second
+    worker = await rig.worker()
+    folder, state = rig.services.folder, rig.services.state
+    async with rig.ledger.load(Lives(8), per_second=LOAD):
+        await rig.progress()
+        await asyncio.to_thread(stop_together, [broker_daemon(folder, state.brokers[0])], [(signal.SIGKILL, 20.0)])
+        await start_brokers(folder, state, os.environ, print)
+        at = monotonic()
+        await rig.progress()
+        report("the only broker answers again after kill -9", at)
+    await rig.check()
+    assert worker.runs

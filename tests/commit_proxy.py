@@ -1,0 +1,89 @@
+"""A proxy before Postgres that can hold a worker's queries back, or lose the answer to a COMMIT."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sitelog.deploy._ports import LOOPBACK
+
+COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
+BEGIN = b"Q\x00\x00\x00\x0bBEGIN;\x00"
+CHUNK_BYTES = 65_536
+
+
+class PostgresProxy:
+    """Passes bytes on, both ways, until it is told to do something nasty."""
+
+    def __init__(self, postgres_port: int) -> None:
+        self.port = 0
+        self.commits_lost = 0
+        self.held = asyncio.Event()
+        """Set when a BEGIN is being held back."""
+        self._postgres_port = postgres_port
+        self._commits_to_lose = 0
+        self._gate = asyncio.Event()
+        self._gate.set()
+
+    def lose_commits(self, count: int) -> None:
+        """Cut the connections of the next commits, when Postgres has done them and before the client hears of it."""
+        self._commits_to_lose += count
+
+    async def has_lost_all(self) -> bool:
+        """Tell whether as many answers are lost as should be."""
+        return self._commits_to_lose == 0
+
+    def hold(self) -> None:
+        """Hold back every BEGIN from now on, and what its connection sends after it."""
+        self._gate.clear()
+
+    def release(self) -> None:
+        self._gate.set()
+
+    async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection(LOOPBACK, self._postgres_port)
+        answers = asyncio.create_task(self._pass_answers(server, to_client))
+        try:
+            while request := await client.read(CHUNK_BYTES):
+                if request == BEGIN and not self._gate.is_set():
+                    self.held.set()
+                    await self._gate.wait()
+                loses = request == COMMIT and self._commits_to_lose > 0
+                if loses:
+                    self._commits_to_lose -= 1
+                    answers.cancel()
+                    await asyncio.wait({answers})
+                to_server.write(request)
+                await to_server.drain()
+                if loses:
+                    assert (await server.readexactly(13))[5:11] == b"COMMIT"
+                    self.commits_lost += 1
+                    return
+        except ConnectionError:
+            return  # one side is gone, so the other one goes too
+        finally:
+            answers.cancel()
+            to_client.close()
+            to_server.close()
+
+    @staticmethod
+    async def _pass_answers(server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        try:
+            while answer := await server.read(CHUNK_BYTES):
+                to_client.write(answer)
+                await to_client.drain()
+        except ConnectionError:
+            pass
+        to_client.close()
+
+
+@asynccontextmanager
+async def open_proxy(postgres_port: int) -> AsyncIterator[PostgresProxy]:
+    """A proxy that listens on a free port while the block runs."""
+    proxy = PostgresProxy(postgres_port)
+    server = await asyncio.start_server(proxy.serve, LOOPBACK, 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        proxy.release()
+        server.close()
