@@ -109,18 +109,23 @@ async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str
         raise ConfigError(f"Kafka has no {place.topic}[{place.partition}]: `sitelog lag` lists what it has")
     offset = offset_of(text, place, bounds)
     where = f"{consumer} in {place.topic}[{place.partition}]"
+    if not confirmed:
+        _say(where, await _stands_at(settings, consumer, place), offset, bounds)
+        typer.confirm("Move it?", abort=True)
     async with session(owner, application="sitelog position", worker=settings.worker) as connection:
         await refuse_other_version(connection)
-        if not confirmed:
-            standing = {(one.consumer, one.topic, one.partition): one for one in await positions(connection)}
-            known = standing.get((consumer, *place))
-            _say(where, None if known is None else known.next_offset, offset, bounds)
-            typer.confirm("Move it?", abort=True)
         decided = Reposition(consumer, place.topic, place.partition, offset, by, reason)
         before = await reposition(connection, decided)
     if confirmed:
         _say(where, before, offset, bounds)
     typer.echo("A worker that held the partition is fenced: restart it, or it ends with 75 by itself")
+
+
+async def _stands_at(settings: Settings, consumer: str, place: Place) -> int | None:
+    async with looking(settings, "position") as connection:
+        standings = {(one.consumer, one.topic, one.partition): one for one in await positions(connection)}
+    known = standings.get((consumer, *place))
+    return None if known is None else known.next_offset
 
 
 def _say(where: str, before: int | None, offset: int, bounds: Bounds) -> None:
