@@ -24,8 +24,14 @@ from tests.conftest import watched_folder
 
 pytestmark = pytest.mark.services
 NO_WORKERS = Wanted(workers=0)
-# Eight brokers are started here and none lives long: the quick compiler alone saves a third of their start.
-ENVIRON = {**os.environ, "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
+ENVIRON = {
+    **os.environ,
+    # Seven brokers are started here and none lives long: the quick compiler alone saves a third of their start.
+    "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+    # A variable left over from work on another cluster must not make `up` touch that one.
+    "SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "SITELOG__DATABASE_CONFIG__PRIMARY__PORT": "1",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -58,6 +59,30 @@ def test_a_dead_process_is_not_running_though_nobody_has_waited_for_it_but_is_st
         time.sleep(0.01)
     assert daemon.running() is None
     assert daemon.is_expected()
+
+
+def test_a_dead_process_that_its_own_parent_has_not_waited_for_is_not_running(daemon):
+    """A second command looks, while the one that started the process still lives."""
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import subprocess; child = subprocess.Popen(['true']); print(child.pid, flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with parent:
+        daemon.pid_file.parent.mkdir()
+        pid = int(parent.stdout.readline())
+        daemon.record(pid)
+        deadline = time.monotonic() + 5
+        while daemon.running() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert Path(f"/proc/{pid}").exists() == (sys.platform == "linux")
+        assert daemon.running() is None
+        parent.stdin.write("\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's threads one by one")
