@@ -61,7 +61,7 @@ types: setup ## Check the types, strictly
 	MYPYPATH=.typing $(BIN)/mypy
 
 bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same topic: docs/benchmarks.md has the figures
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 lock: ## Choose the newest versions that fit, and write both requirements.lock; needs uv
 	@command -v uv >/dev/null || { echo "error: uv is needed: https://docs.astral.sh/uv" >&2; exit 1; }

@@ -1,56 +1,138 @@
-"""`make bench`: plain Faust, a hand-written loop and Sitelog, one after the other on the same topic."""
+"""`make bench`: plain Faust, loops by hand and Sitelog, one after the other on the same topic.
+
+It brings its own Kafka and Postgres, checks every site after every run, and leaves nothing behind.
+"""
 
 import asyncio
 import pstats
-from typing import Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from sitelog.streams.errors import SitelogError
+from tests.benchmarks import latency, report
 from tests.benchmarks.contenders import CONTENDERS, SITELOG
 from tests.benchmarks.events import Life
+from tests.benchmarks.figures import summarize
 from tests.benchmarks.load import load
-from tests.benchmarks.race import race
-from tests.benchmarks.services import services
+from tests.benchmarks.machine import describe
+from tests.benchmarks.race import NotCountedError, Run, race
+from tests.benchmarks.services import Services, services
 
-TOPIC = "customer-sites-events"
+TOPIC: Final = "customer-sites-events"
+NAMES: Final = ", ".join(contender.name for contender in CONTENDERS)
 
 
-async def profile(events: int, sites: int, lines: int) -> None:
-    """Print where the Sitelog worker's time goes: by function alone, then with all that it calls."""
-    async with services() as ours:
-        life = Life(events, sites)
-        load(ours.settings(), TOPIC, life.messages())
-        file = ours.folder / "profile"
-        await race(ours, SITELOG, life, profile=file)
-        stats = pstats.Stats(str(file))
+@dataclass(frozen=True)
+class Bench:
+    """What was asked for."""
+
+    events: int
+    sites: int
+    rounds: int
+    only: list[str]
+    json: Path | None
+    console: Console
+
+    async def compare(self) -> bool:
+        """Let everybody run, in turn; return whether every run counted."""
+        async with services() as ours:
+            machine = await self._machine(ours)
+            life = self._fill(ours)
+            runs, failures = await self._rounds(ours, life)
+        figures = summarize(runs)
+        report.show_figures(self.console, figures)
+        for failure in failures:
+            self.console.print(f"not counted: {failure}", style="red", markup=False)
+        if self.json:
+            asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
+            report.write_json(self.json, machine, asked=asked, figures=figures, runs=runs)
+        return not failures
+
+    async def latency(self, rates: list[float], seconds: float) -> None:
+        """Measure how soon an event is visible, at each rate."""
+        async with services() as ours:
+            machine = await self._machine(ours)
+            measured = await latency.measure(ours, rates, seconds)
+        report.show_latency(self.console, measured)
+        if self.json:
+            asked = {"rates": rates, "seconds": seconds}
+            report.write_json(self.json, machine, asked=asked, latency=measured)
+
+    async def profile(self, lines: int) -> None:
+        """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
+        async with services() as ours:
+            life = self._fill(ours)
+            file = ours.folder / "profile"
+            await race(ours, SITELOG, life, profile=file)
+            stats = pstats.Stats(str(file))
         stats.sort_stats("tottime").print_stats(lines)
         stats.sort_stats("cumulative").print_stats(lines)
 
+    async def _machine(self, ours: Services) -> dict[str, object]:
+        connection = await ours.connect("postgres")
+        machine = await describe(connection)
+        await connection.close()
+        report.show_machine(self.console, machine)
+        return machine
 
-async def run(events: int, sites: int, rounds: int, only: list[str]) -> None:
-    async with services() as ours:
-        life = Life(events, sites)
-        Console().print(load(ours.settings(), TOPIC, life.messages()))
-        for _ in range(rounds):
+    def _fill(self, ours: Services) -> Life:
+        life = Life(self.events, self.sites)
+        loaded = load(ours.settings(), TOPIC, life.messages())
+        self.console.print(
+            f"{loaded.events:,} events of {self.sites:,} sites in {TOPIC}, "
+            f"{loaded.value_bytes / loaded.events:.0f} bytes each"
+        )
+        return life
+
+    async def _rounds(self, ours: Services, life: Life) -> tuple[list[Run], list[NotCountedError]]:
+        runs: list[Run] = []
+        failures: list[NotCountedError] = []
+        for number in range(self.rounds):
             for contender in CONTENDERS:
-                if not only or contender.name in only:
-                    Console().print(await race(ours, contender, life))
+                if self.only and contender.name not in self.only:
+                    continue
+                try:
+                    runs.append(await race(ours, contender, life))
+                except NotCountedError as failure:
+                    failures.append(failure)
+                else:
+                    rate = runs[-1].events_per_second
+                    self.console.print(f"round {number + 1}: {contender.title}: {rate:,.0f} events/s", markup=False)
+        return runs, failures
 
 
 def main(
-    events: Annotated[int, typer.Option(min=1)] = 300_000,
-    sites: Annotated[int, typer.Option(min=1)] = 20_000,
-    rounds: Annotated[int, typer.Option(min=1, max=20)] = 2,
-    only: Annotated[list[str] | None, typer.Option()] = None,
-    profile_lines: Annotated[
-        int, typer.Option("--profile", help="Profile the Sitelog worker instead: lines to print.")
-    ] = 0,
+    *,
+    events: Annotated[int, typer.Option(min=1, help="How many, creations included.")] = 300_000,
+    sites: Annotated[int, typer.Option(min=1, help="How many of the events create one.")] = 20_000,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each contender.")] = 2,
+    only: Annotated[list[str] | None, typer.Option(help=f"Only these: {NAMES}.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every figure to this file, too.")] = None,
+    latency: Annotated[list[float] | None, typer.Option(help="Measure latency instead, at so many events/s.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long, at each rate of --latency.")] = 20,
+    profile: Annotated[int, typer.Option(help="Profile Sitelog instead, and print so many lines.")] = 0,
 ) -> None:
-    if profile_lines:
-        asyncio.run(profile(events, sites, profile_lines))
-        return
-    asyncio.run(run(events, sites, rounds, only or []))
+    """Compare what gets a topic into Postgres."""
+    if sites > events:
+        raise typer.BadParameter(f"expected at most one site for each event, got {sites} of {events}")
+    unknown = set(only or ()) - {contender.name for contender in CONTENDERS}
+    if unknown:
+        raise typer.BadParameter(f"expected some of {NAMES}, got {', '.join(sorted(unknown))}")
+    bench = Bench(events, sites, rounds, only or [], json, Console())
+    try:
+        if profile:
+            asyncio.run(bench.profile(profile))
+        elif latency:
+            asyncio.run(bench.latency(latency, seconds))
+        elif not asyncio.run(bench.compare()):
+            raise typer.Exit(1)
+    except (SitelogError, NotCountedError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

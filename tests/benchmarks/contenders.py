@@ -35,7 +35,7 @@ _SITES_SQL: Final = f"SELECT {_SITE_COLUMNS} FROM public.customer_sites"  # noqa
 
 PLAIN_FAUST: Final = Contender(
     name="faust",
-    title="plain Faust agent, take(1000)",
+    title="plain Faust, stream.take(1000)",
     writes="latest state",
     module="tests.benchmarks.plain_faust",
     arguments=("--take", "1000"),
@@ -46,7 +46,7 @@ PLAIN_FAUST: Final = Contender(
 PLAIN_FAUST_5000: Final = replace(
     PLAIN_FAUST,
     name="faust-5000",
-    title="plain Faust agent, take(5000)",
+    title="plain Faust, stream.take(5000)",
     arguments=("--take", "5000"),
 )
 LOOP: Final = Contender(
@@ -61,7 +61,7 @@ LOOP: Final = Contender(
 )
 LOOP_SAME: Final = Contender(
     name="loop-same",
-    title="aiokafka loop by hand, same writes",
+    title="the same loop with Sitelog's writes",
     writes="log, read models, position",
     module="tests.benchmarks.loop",
     arguments=("--writes", "same"),
@@ -72,7 +72,7 @@ LOOP_SAME: Final = Contender(
 )
 SITELOG: Final = Contender(
     name="sitelog",
-    title="Sitelog",
+    title="sitelog worker projector",
     writes="log, read models, conflicts, position",
     module="sitelog.cli",
     arguments=("worker", "projector"),

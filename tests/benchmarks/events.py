@@ -41,22 +41,29 @@ class Life:
             raise ValueError(f"expected at least one site and at most one for each event, got {sites} of {events}")
         self.events = events
         self.sites: dict[str, Site] = {f"site-{number:06}": _new_site(number) for number in range(sites)}
+        self._site_ids = list(self.sites)
+        self._happened = 0
         self._random = random.Random(SEED)  # noqa: S311 - repeatable, not secret
 
     def messages(self) -> Iterator[Message]:
         """Return each event once, as bytes, in the order of its happening; `sites` moves along."""
         codec = Codec()
-        for event in self._events():
+        for event in self.history():
             yield Message(event.entity_id.encode(), codec.encode(event))
 
-    def _events(self) -> Iterator[Event]:
-        for number, (site_id, site) in enumerate(self.sites.items()):
-            yield _created(site_id, site, number)
-        site_ids = list(self.sites)
-        for number in range(len(site_ids), self.events):
-            yield self._change(self._random.choice(site_ids), number)
+    def history(self) -> Iterator[Event]:
+        """Return each event once, in the order of its happening; `sites` moves along."""
+        for site_id, site in self.sites.items():
+            yield _created(site_id, site, self._happened)
+            self._happened += 1
+        while self._happened < self.events:
+            yield self.change()
 
-    def _change(self, site_id: str, number: int) -> SiteUpdated:
+    def change(self) -> SiteUpdated:
+        """Return one change more, of a site that exists by then."""
+        site_id = self._random.choice(self._site_ids)
+        number = self._happened
+        self._happened += 1
         site = self.sites[site_id]
         field, value = self._new_value(site)
         # Every second one says what it replaces, as some producers do: it makes Sitelog look for conflicts.

@@ -33,6 +33,8 @@ def load(settings: Settings, topic: str, messages: Iterable[Message]) -> Loaded:
             "linger.ms": settings.append.linger_ms,
             "batch.size": settings.append.batch_bytes,
             "queue.buffering.max.messages": 100_000,
+            # Errors only: the first retries on a broker that has just started are no news.
+            "log_level": 3,
         }
     )
     started = time.monotonic()

@@ -86,7 +86,7 @@ async def until_terminated(settings: Settings, writer_class: Any, records_max: i
 def main(
     config: Annotated[Path, typer.Option()],
     writes: Annotated[Literal["latest", "same"], typer.Option()] = "latest",
-    records_max: Annotated[int, typer.Option()] = 2_000,
+    records_max: Annotated[int, typer.Option()] = 5_000,
 ) -> None:
     writer_class = {"latest": LatestState, "same": SameWrites}[writes]
     asyncio.run(until_terminated(load_settings(config, {}), writer_class, records_max))
