@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "log": "Show the newest events of the log, and those that come.",
     "parked": "List what is put aside; put it in motion again, or discard it.",
     "position": "Show where consumers stand, or move one by hand.",
+    "replay": "Fold the log again into fresh tables, and switch to them or compare them.",
     "site": "Tell everything about one site.",
     "status": "Show what of the stack runs, answers and is ready.",
     "territory": "Tell everything about one territory.",

@@ -41,6 +41,25 @@ GRANT TEMPORARY ON DATABASE {database} TO {app};
 GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
 """
 
+ROW_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+# What a worker writes besides the read models, and the right that it needs for that.
+WRITTEN: Final = (
+    ("sitelog.event_log", "INSERT"),
+    ("sitelog.conflict", "INSERT"),
+    ("sitelog.avro_schema", "INSERT"),
+    ("sitelog.consumer_position", "INSERT"),
+    ("sitelog.consumer_position", "UPDATE"),
+    ("sitelog.parked_event", "INSERT"),
+    ("sitelog.parked_event", "UPDATE"),
+)
+
+MISSING_RIGHTS: Final = """
+SELECT needed.table_name, needed.privilege
+FROM unnest($1::text[], $2::text[]) AS needed(table_name, privilege)
+WHERE NOT has_table_privilege(needed.table_name, needed.privilege)
+"""
+
 # A view that is there, of a log that isn't empty.
 SHOWN_ELSEWHERE: Final = "SELECT to_regclass($1) IS NOT NULL AND EXISTS (SELECT FROM sitelog.event_log)"
 
@@ -128,6 +147,12 @@ def _quoted(identifier: str) -> str:
 
 async def check(connection: Any, projections: Sequence[Projection[Any]]) -> None:
     """Raise Halt, saying what to do, unless the database has this code's schema and whole read models."""
+    await check_tables(connection, projections)
+    await refuse_incomplete(connection, projections)
+
+
+async def check_tables(connection: Any, projections: Sequence[Projection[Any]]) -> None:
+    """Raise Halt, saying what to do, unless the database has this code's schema and tables; they may lack events."""
     await refuse_other_version(connection)
     for projection in projections:
         expected = projection.columns.keys() | BOOKKEEPING.keys()
@@ -140,10 +165,16 @@ async def check(connection: Any, projections: Sequence[Projection[Any]]) -> None
                 f"{sorted(expected - found)}, unknown {sorted(found - expected)}. A read model that changes needs a "
                 "new version number in its file, then `sitelog db init` and `sitelog replay`"
             )
-    if not await connection.fetchval("SELECT has_table_privilege('sitelog.event_log', 'INSERT')"):
+    await _refuse_missing_rights(connection, projections)
+
+
+async def _refuse_missing_rights(connection: Any, projections: Sequence[Projection[Any]]) -> None:
+    needed = [*WRITTEN, *((f"public.{p.table}", right) for p in projections for right in ROW_RIGHTS)]
+    missing = await connection.fetch(MISSING_RIGHTS, *(list(column) for column in zip(*needed, strict=True)))
+    if missing:
         user = await connection.fetchval("SELECT current_user")
-        raise Halt(f"the role {user} may not insert into sitelog.event_log: run `sitelog db init`")
-    await refuse_incomplete(connection, projections)
+        lacking = ", ".join(f"{right} on {table}" for table, right in missing)
+        raise Halt(f"the role {user} lacks rights: {lacking}: run `sitelog db init`")
 
 
 async def refuse_other_version(connection: Any) -> None:
@@ -161,9 +192,9 @@ async def refuse_other_version(connection: Any) -> None:
 
 
 async def _schema_version(connection: Any) -> int | None:
-    if await connection.fetchval("SELECT to_regclass('sitelog.schema_version')") is None:
-        return None
     try:
+        if await connection.fetchval("SELECT to_regclass('sitelog.schema_version')") is None:
+            return None
         version: int | None = await connection.fetchval(VERSION)
     except asyncpg.InsufficientPrivilegeError as error:
         user = await connection.fetchval("SELECT current_user")

@@ -1,0 +1,130 @@
+"""Folds spans of the log in processes of their own: one per core, each at other log partitions."""
+
+import asyncio
+import gc
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sitelog.projections._database import connect
+from sitelog.projections._install import owner_of
+from sitelog.projections._rebuild import FreshRows, LogFold, LogPartition, learn
+from sitelog.projections._registry import Plan, load, plan
+from sitelog.streams.codec import Codec
+from sitelog.streams.errors import Halt
+from sitelog.streams.settings import Settings
+
+PROCESSES_FROM_EVENTS: Final = 100_000
+"""Below this a second process takes longer to start than it saves."""
+
+PROGRESS_SECONDS: Final = 0.1
+
+APPLICATION: Final = "sitelog replay"
+
+AT_WORK: Final = 5_172_617_803
+"""Advisory lock that every process of a replay shares: none of them may outlive its replay unnoticed."""
+
+Moved = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Events of one log partition, after the log seq `after` and up to `until`, that are to be folded."""
+
+    part: LogPartition
+    after: int
+    until: int
+
+    @property
+    def events(self) -> int:
+        """How many they are."""
+        return self.until - self.after
+
+
+def counting_on(moved: Moved, done: int) -> Moved:
+    """Return what tells `moved` of events after so many that are done already."""
+    return lambda events: moved(done + events)
+
+
+async def refold(settings: Settings, planned: Plan, spans: Sequence[Span], moved: Moved) -> None:
+    """Fold the spans into the fresh tables, and tell `moved` from time to time how many events are done.
+
+    Raises Halt for an event that can't be folded; what has been written by then stays in the fresh tables.
+    """
+    spans = [span for span in spans if span.events]
+    processes = min(settings.replay.processes, len(spans))
+    # A process loads the read models by itself: functions can't be sent to it.
+    own = {projection.name for projection in planned.projections} <= {projection.name for projection in load()}
+    if own and processes > 1 and sum(span.events for span in spans) >= PROCESSES_FROM_EVENTS:
+        await _refold_apart(settings, planned, spans, processes, moved)
+        return
+    done = 0
+    for span in spans:
+        await refold_span(settings, planned, span, counting_on(moved, done))
+        done += span.events
+
+
+async def refold_span(settings: Settings, planned: Plan, span: Span, moved: Moved) -> None:
+    """Fold one span over a connection of its own, and write all of its rows."""
+    connection = await connect(owner_of(settings), application=APPLICATION)
+    try:
+        await connection.execute("SELECT pg_advisory_lock_shared($1)", AT_WORK)
+        # Until the switch commits, nothing of this is of use to anybody.
+        await connection.execute("SET synchronous_commit = off")
+        codec = Codec()
+        await learn(connection, codec)
+        rows_max, started = settings.replay.rows_in_memory_max, span.after > 0
+        rows = FreshRows(connection, planned, span.part.number, rows_max=rows_max, started=started)
+        fold = LogFold(codec, settings.replay)
+        await fold.run(rows, span.part, span.after, span.until, lambda seq: moved(seq - span.after))
+        await rows.flush()
+    finally:
+        await connection.close()
+
+
+async def _refold_apart(settings: Settings, planned: Plan, spans: Sequence[Span], processes: int, moved: Moved) -> None:
+    context = multiprocessing.get_context("spawn")
+    done = context.Array("q", len(spans) + 1, lock=False)  # one more: set to stop
+    names = tuple(projection.name for projection in planned.projections)
+    loop = asyncio.get_running_loop()
+    longest_first = sorted(enumerate(spans), key=lambda numbered: -numbered[1].events)
+    with ProcessPoolExecutor(processes, context, _start, (done, os.getpid())) as pool:
+        pending = {
+            loop.run_in_executor(pool, _refold_in_process, settings, names, span, slot) for slot, span in longest_first
+        }
+        try:
+            while pending:
+                finished, pending = await asyncio.wait(
+                    pending, timeout=PROGRESS_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+                )
+                moved(sum(done[: len(spans)]))
+                for future in finished:
+                    future.result()
+        finally:
+            done[len(spans)] = 1
+            pool.shutdown(cancel_futures=True)
+
+
+_done: Any = None
+_parent = 0
+
+
+def _start(done: Any, parent: int) -> None:
+    """Take what a new process shares with the one that started it."""
+    global _done, _parent
+    _done, _parent = done, parent
+    # Folding makes millions of objects and no cycles: looking for some would cost a quarter of the time.
+    gc.disable()
+
+
+def _refold_in_process(settings: Settings, names: Sequence[str], span: Span, slot: int) -> None:
+    def moved(events: int) -> None:
+        _done[slot] = events
+        if _done[-1] or os.getppid() != _parent:
+            raise Halt("the replay was given up")
+
+    planned = plan(projection for projection in load() if projection.name in names)
+    asyncio.run(refold_span(settings, planned, span, moved))
