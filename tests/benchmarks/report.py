@@ -22,8 +22,8 @@ def show_figures(console: Console, figures: Sequence[Figures]) -> None:
     """Print one row per contender: medians, the worst and the best rate, and what it writes."""
     table = Table(title="From topic to Postgres, one process each, fsync on")
     table.add_column("who", no_wrap=True)
-    for heading in ("events/s", "min", "max", "x faust", "x loop-same", "CPU s/M", "MB", "start s"):
-        table.add_column(heading.replace(" ", "\n"), justify="right")
+    for heading in ("events/s", "min", "max", "x\nfaust", "x loop-\nsame", "CPU\ns/M", "MB", "start\ns"):
+        table.add_column(heading, justify="right")
     for one in figures:
         table.add_row(
             one.contender,
