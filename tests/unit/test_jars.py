@@ -1,4 +1,5 @@
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -54,6 +55,15 @@ def test_a_maven_that_brings_no_broker_is_not_believed(maven):
     assert not cache_folder(environ).exists()
 
 
+def test_a_maven_that_hangs_is_ended_in_time(maven):
+    environ = maven("exec sleep 60")
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"exit -9.*it may take 0.3 s"):
+        fetch_jars(environ, print, seconds_max=0.3)
+    assert time.monotonic() - began < 10
+    assert not cache_folder(environ).exists()
+
+
 def test_two_at_once_fetch_once(maven, tmp_path):
     environ = maven("sleep 0.2\n" + BRINGS)
     with ThreadPoolExecutor(2) as pool:
@@ -63,10 +73,10 @@ def test_two_at_once_fetch_once(maven, tmp_path):
 
 
 def test_progress_is_told_now_and_then(maven):
-    environ = maven("for i in $(seq 60); do echo '[INFO] Downloaded from central: x'; done\n" + BRINGS)
+    environ = maven("for i in $(seq 250); do echo '[INFO] Downloaded from central: x'; done\n" + BRINGS)
     said = []
     fetch_jars(environ, said.append)
-    assert said[1:] == ["  25 files", "  50 files"]
+    assert said[1:] == ["  100 files", "  200 files"]
 
 
 def test_another_folder_can_be_named(tmp_path):
