@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 import orjson
 
+from sitelog.streams.errors import SitelogError
+
 NOISY: Final = ("aiokafka", "aiokafka.conn", "aiokafka.cluster", "aiokafka.consumer.group_coordinator")
 """A dead broker makes these say the same thing ten times a second."""
 
@@ -16,7 +18,7 @@ REPEAT_SECONDS: Final = 10.0
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, message, and the traceback if there is one."""
+    """Formats a record as one line of JSON: time, level, logger, message, and the traceback of what isn't foreseen."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -26,7 +28,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if record.exc_info:
+        if record.exc_info and not isinstance(record.exc_info[1], SitelogError):
             line["traceback"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
 

@@ -3,12 +3,14 @@
 import gc
 import os
 import threading
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import faust
+from aiokafka.errors import KafkaConnectionError
 from mode import ServiceT
 
 from sitelog.streams.app import BatchApp
+from sitelog.streams.errors import SitelogError, UnavailableError
 
 EXIT_HARD_STOP: Final = 71
 
@@ -33,6 +35,22 @@ class SitelogWorker(faust.Worker):
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
         await super().on_startup_finished()
+
+    async def start(self) -> None:
+        """Start everything, and return when it is stopped. Raises UnavailableError where no broker answers."""
+        try:
+            await super().start()
+        except KafkaConnectionError as error:
+            raise UnavailableError(f"Kafka can't be reached: {error}. `sitelog status` shows what runs") from error
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until told to stop. Raises the SitelogError that something couldn't start for, else SystemExit."""
+        try:
+            super().execute_from_commandline()
+        except SystemExit as ended:
+            if isinstance(ended.__context__, SitelogError):
+                raise ended.__context__ from None
+            raise
 
     def _schedule_shutdown(self, signal: Any) -> None:
         timer = threading.Timer(self._shutdown_seconds, os._exit, (EXIT_HARD_STOP,))

@@ -1,7 +1,7 @@
 """The Kafka side of the transport: runs in Faust's consumer thread, where aiokafka lives."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -13,7 +13,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from sitelog.streams._batch import Position
-from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.errors import Halt, Retry, UnavailableError
 
 OFFSETS_TIMEOUT_SECONDS: Final = 15.0
 COMMIT_TIMEOUT_SECONDS: Final = 5.0
@@ -33,6 +33,17 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def _consumer_record(self, _: Any, record: Any) -> Any:
         return record
 
+    def _unpack_records(self) -> Iterator[Any]:
+        """Yield the records. Raises Halt at one that aiokafka can't get past: brokers don't check header names."""
+        try:
+            yield from super()._unpack_records()
+        except UnicodeDecodeError as error:
+            raise Halt(
+                f"{self._tp.topic}[{self._tp.partition}]: expected header names in UTF-8 in the record at offset "
+                f"{self.next_fetch_offset}, got {error.object!r}. Skip it with `sitelog position set`, and have its "
+                "producer mended"
+            ) from error
+
 
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """Adds to Faust's consumer thread what a position in Postgres needs: checked seeks, watched errors."""
@@ -46,6 +57,17 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         # Faust hard-codes 1500 ms: an idle long poll then delays the bounds check on its connection by as much.
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms_max  # noqa: SLF001
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect. Raises UnavailableError where no broker answers any more."""
+        try:
+            await super().on_start()
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka can't be reached: {error}. `sitelog status` shows what runs") from error
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:  # noqa: ARG002 - mode's signature
+        """Log what ended the thread: mode prints it, past all logging."""
+        self.log.exception(msg.format(*fmt))  # noqa: LOG004 - mode calls it while it handles the error
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
         # Faust calls the fetcher directly and so never consumes the coordinator's errors: after the first one

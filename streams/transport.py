@@ -185,6 +185,9 @@ class BatchConsumer(driver.Consumer):
             self.halt(Halt(f"Kafka refused: {error!r}", EXIT_COORDINATOR))
         except Halt as halt:
             self.halt(halt)
+        except Exception as error:
+            self.log.exception("reading failed")
+            self.halt(Halt(f"reading failed: {type(error).__name__}: {error}"))
 
     async def _drain_once(self) -> None:
         if not self.flow_active:

@@ -1,8 +1,8 @@
-"""A proxy before Postgres that can hold a worker's queries back, or lose the answer to a COMMIT."""
+"""Proxies before Postgres and Kafka that hold back, lose and go away at the worst moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from sitelog.deploy._ports import LOOPBACK
 
@@ -41,7 +41,7 @@ class PostgresProxy:
 
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         server, to_server = await asyncio.open_connection(LOOPBACK, self._postgres_port)
-        answers = asyncio.create_task(self._pass_answers(server, to_client))
+        answers = asyncio.create_task(pass_on(server, to_client))
         try:
             while request := await client.read(CHUNK_BYTES):
                 if request == BEGIN and not self._gate.is_set():
@@ -65,15 +65,14 @@ class PostgresProxy:
             to_client.close()
             to_server.close()
 
-    @staticmethod
-    async def _pass_answers(server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        try:
-            while answer := await server.read(CHUNK_BYTES):
-                to_client.write(answer)
-                await to_client.drain()
-        except ConnectionError:
-            pass
-        to_client.close()
+
+async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Pass bytes on until one side is gone, then close the other."""
+    with suppress(ConnectionError):
+        while data := await source.read(CHUNK_BYTES):
+            target.write(data)
+            await target.drain()
+    target.close()
 
 
 @asynccontextmanager
@@ -86,4 +85,20 @@ async def open_proxy(postgres_port: int) -> AsyncIterator[PostgresProxy]:
         yield proxy
     finally:
         proxy.release()
+        server.close()
+
+
+@asynccontextmanager
+async def open_for_one_connection(port: int) -> AsyncIterator[int]:
+    """A port that leads to `port` for the first client, and is closed for all later ones."""
+
+    async def serve(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server.close()
+        there, to_there = await asyncio.open_connection(LOOPBACK, port)
+        await asyncio.gather(pass_on(client, to_there), pass_on(there, to_client))
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
         server.close()

@@ -31,6 +31,20 @@ SESSION_SECONDS = 6.0
 LINES_SHOWN = 40
 
 
+def config_values(services: Services, database: str, **worker: Any) -> dict[str, Any]:
+    """Return a whole configuration, its worker's settings changed as given."""
+    values = configuration(services.state, database=database)
+    values["database_config"]["primary"]["connection_pool"] |= {"min_connections": 2, "max_connections": 5}
+    return {**values, "worker": WORKER | worker}
+
+
+def write_config(services: Services, values: dict[str, Any]) -> Path:
+    """Write a configuration file, and return its path."""
+    path = services.folder / f"{uuid.uuid4().hex}.yaml"
+    write_private(path, yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
 class Rig:
     """`connection` is a superuser's, in the test's own database."""
 
@@ -54,19 +68,11 @@ class Rig:
         self._stack.push_async_callback(connection.close)
         return connection
 
-    def config(self, *, postgres_port: int | None = None, **worker: Any) -> Path:
-        """Write a configuration file, its worker's settings changed as given, and return its path."""
-        values = configuration(self.services.state, database=self.database)
-        primary = values["database_config"]["primary"]
-        primary["connection_pool"] |= {"min_connections": 2, "max_connections": 5}
-        primary["port"] = postgres_port or primary["port"]
-        path = self.services.folder / f"{self.database}-{uuid.uuid4().hex}.yaml"
-        write_private(path, yaml.safe_dump({**values, "worker": WORKER | worker}))
-        return path
-
     async def worker(self, *, postgres_port: int | None = None, **settings: Any) -> WorkerProcess:
         """Start a worker and wait until it is ready; it is stopped at the end at the latest."""
-        config = self.config(postgres_port=postgres_port, **settings)
+        values = config_values(self.services, self.database, **settings)
+        values["database_config"]["primary"]["port"] = postgres_port or self.services.state.postgres_port
+        config = write_config(self.services, values)
         worker = WorkerProcess(self.services.folder, f"{self.database}-{len(self.workers)}", config)
         self.workers.append(worker)
         self._stack.push_async_callback(worker.stop)

@@ -15,15 +15,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from sitelog.deploy._daemon import Daemon
 from tests.until import until
 
+PROJECTOR = ("worker", "projector")
 ADDRESS = "listening on "
 
 
 class WorkerProcess:
-    """One process. Its output goes to a file; the watchdog of `folder` ends it if the test can't."""
+    """One process, the projector's unless another command is given.
 
-    def __init__(self, folder: Path, name: str, config: Path) -> None:
+    Its output goes to a file; the watchdog of `folder` ends it if the test can't.
+    """
+
+    def __init__(self, folder: Path, name: str, config: Path, *, command: tuple[str, ...] = PROJECTOR) -> None:
         self._daemon = Daemon(folder, name)
-        self._config = config
+        self._command = (sys.executable, "-m", "sitelog.cli", *command, "--config", str(config))
         self._process: asyncio.subprocess.Process | None = None
         self._address = ""
         self.output = self._daemon.log
@@ -31,10 +35,9 @@ class WorkerProcess:
     async def start(self, environ: Mapping[str, str] | None = None) -> None:
         """Launch the process and return at once."""
         self.output.parent.mkdir(exist_ok=True)
-        command = (sys.executable, "-m", "sitelog.cli", "worker", "projector", "--config", str(self._config))
         with self.output.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *self._command,
                 env={"PATH": os.environ["PATH"], **(environ or {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
