@@ -14,6 +14,11 @@ def number(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a number of things in words: `1 event`, `2 events`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def age(seconds: float | None) -> str:
     """Return a duration in the largest unit of which it has two, a dash for None."""
     if seconds is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from sitelog.cli._figures import counted
 from sitelog.streams._offsets import Bounds, Place
 from sitelog.streams.errors import ConfigError
 
@@ -24,14 +25,19 @@ def consequences(before: int | None, after: int, bounds: Bounds) -> Iterator[str
     begin = 0 if before is None else before
     deleted = max(0, min(bounds.first, after) - begin)
     if deleted:
-        yield f"{deleted:,} events, offsets {begin:,} to {begin + deleted - 1:,}, are no longer in the topic: skipped"
+        yield f"{counted(deleted, 'event')}, {_span(begin, begin + deleted)}, no longer in the topic: skipped"
     skipped = after - max(begin, bounds.first)
     if skipped > 0:
-        yield f"{skipped:,} events, offsets {after - skipped:,} to {after - 1:,}, are in the topic: never applied"
+        yield f"{counted(skipped, 'event')}, {_span(after - skipped, after)}, in the topic: never applied"
     if after < begin:
-        again = min(begin, bounds.end) - after
-        yield f"{again:,} events, from offset {after:,} on, are read again: those applied or put aside change nothing"
+        until = min(begin, bounds.end)
+        again = counted(until - after, "event")
+        yield f"{again}, {_span(after, until)}, read again: those applied or put aside change nothing"
     if begin > bounds.end:
         yield f"the position was {begin - bounds.end:,} beyond the topic's end"
     if after == begin:
         yield "nothing is skipped or read again; the record before is not compared with the one applied last"
+
+
+def _span(first: int, end: int) -> str:
+    return f"offset {first:,}" if end == first + 1 else f"offsets {first:,} to {end - 1:,}"

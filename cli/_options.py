@@ -10,9 +10,6 @@ import typer
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import Settings, load_settings
 
-PROJECTOR: Final = "projector"
-"""The consumer that there always is: it writes the log and the read models."""
-
 _USUAL_PLACES: Final = (Path(".sitelog/sitelog.yaml"), Path("sitelog.yaml"))
 
 ConfigOption = Annotated[

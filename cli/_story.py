@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sitelog.cli._entries import Told, plain
-from sitelog.cli._figures import moment
+from sitelog.cli._figures import counted, moment
 from sitelog.cli._terminal import Terminal
-from sitelog.cli._words import label
+from sitelog.cli._words import composed, label
 from sitelog.projections._look_entity import SHOWN, Found, Story, story
 from sitelog.projections._look_log import Reader
 from sitelog.projections._look_parked import ParkedEvent
@@ -94,7 +94,10 @@ def _table(rows: Sequence[dict[str, Any]], entity_id: str) -> Table:
         and any(row[name] is not None or name in _NOBODY_YET for row in rows)
         and any(row[name] != entity_id for row in rows)
     ]
-    grid = Table(*(label(name) for name in names), box=SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in names:
+        whole = name.endswith("_id") or any(isinstance(row[name], date) for row in rows)
+        grid.add_column(label(name), no_wrap=whole, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_cell(name, row[name])) for name in names))
     return grid
@@ -103,13 +106,13 @@ def _table(rows: Sequence[dict[str, Any]], entity_id: str) -> Table:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return _NOBODY_YET.get(name, "-")
-    text = moment(value) if isinstance(value, datetime) else str(value)
+    text = composed(value)
     return text if len(text) <= CELL_CHARACTERS_MAX else f"{text[: CELL_CHARACTERS_MAX - 1]}…"
 
 
 def _events(story: Story, told: Sequence[Told]) -> Iterator[Text]:
     newest = f", the newest {len(told):,} of them" if len(told) < story.events else ""
-    yield Text(f"\n{story.events:,} events{newest}", style="bold")
+    yield Text(f"\n{counted(story.events, 'event')}{newest}", style="bold")
     conflicts: defaultdict[tuple[str, int, int], list[Found]] = defaultdict(list)
     for one in story.conflicts:
         conflicts[one.topic, one.partition, one.log_seq].append(one)
@@ -148,7 +151,7 @@ def _conflict(one: Found) -> str:
 def _parked(events: Sequence[ParkedEvent]) -> Iterator[Text]:
     if not events:
         return
-    yield Text(f"\n{len(events):,} events not applied", style="bold red")
+    yield Text(f"\n{counted(len(events), 'event')} not applied", style="bold red")
     for one in events:
         yield Text(
             f"  {one.parked_id}  {one.status} since {moment(one.parked_at)}  "

@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sitelog.cli._options import PROJECTOR
+from sitelog.cli._figures import counted
 from sitelog.projections._database import session
 from sitelog.projections._install import check
+from sitelog.projections._read_models import PROJECTOR, names
 from sitelog.projections._registry import load, plan
 from sitelog.projections._transaction import Projector
 from sitelog.projections._unpark import Moved, Unpark
@@ -37,7 +38,7 @@ async def unparking(settings: Settings, command: str) -> AsyncIterator[Bench]:
         codec = Codec(registry)
         policy = settings.worker.conflict_policy
         projector = Projector(planned, codec, consumer=PROJECTOR, policy=policy, now=lambda: datetime.now(UTC))
-        yield Bench(connection, Unpark(projector, codec, PROJECTOR))
+        yield Bench(connection, Unpark(projector, codec, PROJECTOR, names(planned.projections)))
 
 
 def plain(moved: Moved) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def line(moved: Moved) -> str:
     """Return what became of an entity in one line."""
     entity = moved.entity
     where = f"{entity.entity_id or 'without an id'} in {entity.topic}[{entity.partition}]"
-    done = f"{moved.applied:,} events applied" + (
+    done = f"{counted(moved.applied, 'event')} applied" + (
         f", {moved.repeated:,} repeated ones left out" if moved.repeated else ""
     )
     if moved.culprit is None:

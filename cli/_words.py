@@ -51,18 +51,19 @@ def label(name: str) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = _composed(value)
+    text = composed(value)
     return text if len(text) <= VALUE_CHARACTERS_MAX else f"{text[: VALUE_CHARACTERS_MAX - 1]}…"
 
 
-def _composed(value: Any) -> str:
+def composed(value: Any) -> str:
+    """Return a value on one line, however much is in it."""
     if isinstance(value, Record):
         parts = (getattr(value, name) for name in type(value).model_fields)
-        return " ".join(_composed(part) for part in parts if part is not None)
+        return " ".join(composed(part) for part in parts if part is not None)
     if isinstance(value, dict):
-        return " ".join(f"{key}={_composed(part)}" for key, part in value.items())
+        return " ".join(f"{key}={composed(part)}" for key, part in value.items())
     if isinstance(value, tuple | list):
-        return "; ".join(_composed(part) for part in value)
+        return "; ".join(composed(part) for part in value)
     if isinstance(value, datetime):
         return moment(value)
     return value.isoformat() if isinstance(value, date) else str(value)

@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sitelog.cli._figures import age, number
-from sitelog.cli._options import PROJECTOR, ConfigOption, JsonOption, settings_from, write_json, write_json_line
+from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json, write_json_line
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._standings import look_at_lag
 from sitelog.cli._terminal import Terminal
 from sitelog.projections._lag import Lag, Total, totals
 from sitelog.projections._look import looking
+from sitelog.projections._read_models import PROJECTOR
 from sitelog.streams._offsets import Offsets
 from sitelog.streams.settings import Settings
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sitelog.cli._decision import ByOption, ReasonOption
-from sitelog.cli._figures import moment, number
+from sitelog.cli._figures import counted, moment, number
 from sitelog.cli._hexdump import hexdump
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json, write_json_line
 from sitelog.cli._run import EXIT_NO
@@ -59,8 +59,9 @@ async def _list(settings: Settings, limit: int, *, as_json: bool) -> None:
     terminal = Terminal()
     if entities:
         terminal.print(_table(entities))
-    more = f", the first {len(entities):,} rows are shown" if len(entities) == limit else ""
-    terminal.print(f"{counts.events:,} events are put aside, {counts.entities:,} entities are stopped{more}")
+    more = f", the first {counted(len(entities), 'row')} shown" if len(entities) == limit else ""
+    stopped = counted(counts.entities, "entity", "entities")
+    terminal.print(f"{counted(counts.events, 'event')} put aside, {stopped} stopped{more}")
 
 
 def _table(entities: list[look.ParkedEntity]) -> Table:

@@ -12,12 +12,13 @@ from rich.text import Text
 from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import moment, number
 from sitelog.cli._moving import consequences, offset_of
-from sitelog.cli._options import PROJECTOR, ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
 from sitelog.cli._terminal import Terminal
 from sitelog.projections._database import session
 from sitelog.projections._install import owner_of, refuse_other_version
 from sitelog.projections._look import looking
 from sitelog.projections._look_positions import Change, Standing, changes, positions
+from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._reposition import Reposition, reposition
 from sitelog.streams._offsets import Bounds, Offsets, Place
 from sitelog.streams.errors import ConfigError

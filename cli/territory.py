@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from sitelog.cli._figures import counted
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._story import NEWEST, NewestOption, as_plain, look_at, write_parts
@@ -39,7 +40,9 @@ async def _tell(settings: Settings, territory_id: str, newest: int, *, as_json: 
     if as_json:
         write_json(as_plain(telling) | {"sites": sites})
     elif known:
-        write_parts(telling, Text.assemble("territory ", (territory_id, "bold cyan"), f", {sites:,} sites now"))
+        write_parts(
+            telling, Text.assemble("territory ", (territory_id, "bold cyan"), f", {counted(sites, 'site')} now")
+        )
     else:
         typer.echo(f"Nothing is known of a territory {territory_id}")
     return 0 if known else EXIT_NO

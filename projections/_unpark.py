@@ -1,6 +1,6 @@
 """Puts stopped entities in motion again: their parked events, in their order, exactly once, beside running workers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -40,6 +40,8 @@ SELECT DISTINCT substring(value FOR 5)
 FROM sitelog.parked_event
 WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = $3
 """
+
+KEPT: Final = "SELECT read_models FROM sitelog.consumer_position WHERE consumer = $1 AND log_partition = $2"
 
 DISCARD: Final = """
 UPDATE sitelog.parked_event
@@ -95,10 +97,12 @@ class Unpark:
     that is at this partition waits for it, and goes on. The position's offset, anchor and epoch stay.
     """
 
-    def __init__(self, projector: Projector, codec: Codec, consumer: str) -> None:
+    def __init__(self, projector: Projector, codec: Codec, consumer: str, read_models: Collection[str]) -> None:
+        """Take the read models that the projector writes, as `_read_models.names` has them."""
         self._projector = projector
         self._codec = codec
         self._consumer = consumer
+        self._read_models = set(read_models)
 
     async def stopped(self, connection: Any, entity_id: str | None = None) -> AsyncIterator[Stopped]:
         """Yield the stopped entities, or the places where this one is stopped; each once, whatever happens to it."""
@@ -149,6 +153,7 @@ class Unpark:
         position = await _positions.lock(connection, self._consumer, entity.topic, entity.partition)
         if position is None:
             raise Halt(f"{entity.topic}[{entity.partition}]: {self._consumer} has parked events, but no position")
+        await self._refuse_other_read_models(connection, entity)
         shelf = Shelf(connection, self._consumer, entity.log_partition)
         if task.discard is not None:
             discard = task.discard
@@ -164,6 +169,16 @@ class Unpark:
         statuses = [closed.status for closed in taken.closed]
         culprit = taken.parked[min(taken.parked)] if taken.parked else None
         return Moved(entity, statuses.count("applied"), statuses.count("discarded"), len(taken.parked), culprit)
+
+    async def _refuse_other_read_models(self, connection: Any, entity: Stopped) -> None:
+        """Raise Halt unless the position's read models are ours: one that we don't know would lack these events."""
+        kept = await connection.fetchval(KEPT, self._consumer, entity.log_partition)
+        if set(kept) != self._read_models:
+            ours, theirs = (", ".join(sorted(one)) or "none" for one in (self._read_models, kept))
+            raise Halt(
+                f"{entity.topic}[{entity.partition}]: the worker that claimed it keeps the read models {theirs}, this "
+                f"release keeps {ours}: use the worker's release, or let a worker of this one claim it first"
+            )
 
     async def _open(self, shelf: Shelf, task: _Task) -> list[Item]:
         items = [item for item, _ in await shelf.open({task.entity.entity_id} - {""})]

@@ -7,9 +7,29 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from uuid import uuid4
+
+import yaml
 
 from sitelog.cli._run import exit_code_of
 from sitelog.cli.main import app
+from sitelog.deploy._configuration import configuration
+from sitelog.deploy._state import write_private
+from tests.conftest import Services
+
+
+def config_file(services: Services, database: str, **changed: dict[str, Any] | None) -> Path:
+    """Write the stack's configuration for a database, parts of `database_config` changed or left out."""
+    values = configuration(services.state, database=database)
+    databases = values["database_config"]
+    for name, change in changed.items():
+        if change is None:
+            del databases[name]
+        else:
+            databases[name] |= change
+    path = services.folder / f"{uuid4().hex}.yaml"
+    write_private(path, yaml.safe_dump(values))
+    return path
 
 
 class Ran(NamedTuple):

@@ -9,6 +9,7 @@ from sitelog.projections._database import connect
 from sitelog.projections._items import decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._positions import PostgresPositions
+from sitelog.projections._read_models import names
 from sitelog.projections._registry import load, plan
 from sitelog.projections._transaction import Outcome, Projector, Slice
 from sitelog.projections._unpark import Discard, Moved, Unpark
@@ -76,11 +77,11 @@ class Partition:
         self._projector = Projector(
             plan(load()), self.codec, consumer="projector", policy="last_write_wins", now=lambda: datetime.now(UTC)
         )
-        self.unpark = Unpark(self._projector, self.codec, "projector")
+        self.unpark = Unpark(self._projector, self.codec, "projector", names(load()))
 
     async def claim(self) -> int:
         """Take the partition as a worker does, and return the epoch."""
-        positions = PostgresPositions(Pool(self.connection), "projector", "this test")
+        positions = PostgresPositions(Pool(self.connection), "projector", "this test", load())
         position = await positions.claim(self.topic, self.number, 1, force=True)
         assert position is not None
         return position.epoch

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from sitelog.streams.examples import example
-from tests.commands import sitelog
+from tests.commands import config_file, sitelog
 from tests.conftest import Services
 from tests.lives import Lives
 from tests.rig import Rig, open_rig
@@ -33,6 +34,10 @@ async def rig(services: Services, database_template: str) -> AsyncIterator[Rig]:
         yield rig
 
 
+def config(rig: Rig) -> Path:
+    return config_file(rig.services, rig.database)
+
+
 async def sites(rig: Rig, count: int) -> TopicPartition:
     """Append so many sites, and return the partition of the fullest."""
     await rig.ledger.append_all(
@@ -54,9 +59,9 @@ async def delete_before(rig: Rig, place: TopicPartition, offset: int) -> None:
 
 async def refused(rig: Rig) -> WorkerProcess:
     """Start a worker that won't become ready."""
-    worker = WorkerProcess(rig.services.folder, f"{rig.database}-refused", rig.config())
+    worker = WorkerProcess(rig.services.folder, f"{rig.database}-refused", config(rig))
     rig.workers.append(worker)
-    await worker.start()
+    await worker.start({"SITELOG__WORKER__WEB_PORT": "0"})
     return worker
 
 
@@ -66,10 +71,10 @@ async def test_a_fresh_database_can_begin_where_an_old_topic_does(rig: Rig) -> N
     worker = await refused(rig)
     assert await worker.ends() == 74
 
-    ran = await sitelog(rig.config(), "position", "set", place.topic, str(place.partition), "start", *WHY, "--yes")
+    ran = await sitelog(config(rig), "position", "set", place.topic, str(place.partition), "start", *WHY, "--yes")
 
     assert ran.code == 0, ran.err
-    assert "4 events, offsets 0 to 3, are no longer in the topic: skipped" in ran.out
+    assert "4 events, offsets 0 to 3, no longer in the topic: skipped" in ran.out
     await rig.worker()
     await rig.applied()
     assert await rig.connection.fetchval(COUNT) == 56
@@ -77,10 +82,10 @@ async def test_a_fresh_database_can_begin_where_an_old_topic_does(rig: Rig) -> N
 
 async def test_a_position_that_nobody_has_claimed_can_be_set(rig: Rig) -> None:
     place = await sites(rig, 60)
-    ran = await sitelog(rig.config(), "position", "set", place.topic, str(place.partition), "2", *WHY, "--yes")
+    ran = await sitelog(config(rig), "position", "set", place.topic, str(place.partition), "2", *WHY, "--yes")
     assert ran.code == 0, ran.err
     assert "never claimed → 2" in ran.out
-    assert "2 events, offsets 0 to 1, are in the topic: never applied" in ran.out
+    assert "2 events, offsets 0 to 1, in the topic: never applied" in ran.out
     await rig.worker()
     await rig.applied()
     assert await rig.connection.fetchval(COUNT) == 58
@@ -93,9 +98,9 @@ async def test_a_running_worker_is_fenced_and_the_next_one_reads_again_what_chan
     await rig.applied()
     place = next(place for place in rig.ledger.ends() if place[0] == SITES)
 
-    ran = await sitelog(rig.config(), "position", "set", place[0], str(place[1]), "start", *WHY, "--yes")
+    ran = await sitelog(config(rig), "position", "set", place[0], str(place[1]), "start", *WHY, "--yes")
     assert ran.code == 0, ran.err
-    assert "are read again: those applied or put aside change nothing" in ran.out
+    assert "read again: those applied or put aside change nothing" in ran.out
 
     await rig.ledger.append_all(islice(lives, 400))
     assert await worker.ends(seconds=30) == 75
@@ -109,7 +114,7 @@ async def test_moving_a_position_is_recorded_and_shown(rig: Rig) -> None:
     await rig.worker()
     await rig.applied()
     for offset in ("start", "end"):
-        ran = await sitelog(rig.config(), "position", "set", SITES, "0", offset, *WHY, "--yes")
+        ran = await sitelog(config(rig), "position", "set", SITES, "0", offset, *WHY, "--yes")
         assert ran.code == 0, ran.err
     end = rig.ledger.ends()[SITES, 0]
     recorded = [tuple(row) for row in await rig.connection.fetch(CHANGES)]
@@ -117,11 +122,11 @@ async def test_moving_a_position_is_recorded_and_shown(rig: Rig) -> None:
         (end, 0, "an operator", "the events are in the archive"),
         (0, end, "an operator", "the events are in the archive"),
     ]
-    shown = (await sitelog(rig.config(), "position", "show", "--json")).json()
+    shown = (await sitelog(config(rig), "position", "show", "--json")).json()
     assert [change["to_offset"] for change in shown["changes"]] == [end, 0]
     (position,) = [one for one in shown["positions"] if (one["topic"], one["partition"]) == (SITES, 0)]
     assert (position["next_offset"], position["anchored"]) == (end, False)
-    assert "by an operator: the events are in the archive" in (await sitelog(rig.config(), "position", "show")).out
+    assert "by an operator: the events are in the archive" in (await sitelog(config(rig), "position", "show")).out
 
 
 async def test_a_place_that_the_topic_doesnt_have_is_refused(rig: Rig) -> None:
@@ -131,22 +136,22 @@ async def test_a_place_that_the_topic_doesnt_have_is_refused(rig: Rig) -> None:
         ((SITES, "77", "start"), f"Kafka has no {SITES}[77]"),
         (("no-topic", "0", "start"), "Kafka has no no-topic[0]"),
     ):
-        ran = await sitelog(rig.config(), "position", "set", *arguments, *WHY, "--yes")
+        ran = await sitelog(config(rig), "position", "set", *arguments, *WHY, "--yes")
         assert ran.code == 2
         assert message in ran.err
     assert await rig.connection.fetch(CHANGES) == []
 
 
 async def test_nothing_is_moved_without_a_yes_or_a_reason(rig: Rig) -> None:
-    unasked = await sitelog(rig.config(), "position", "set", SITES, "0", "start", "--yes")
+    unasked = await sitelog(config(rig), "position", "set", SITES, "0", "start", "--yes")
     assert unasked.code == 2
     assert "--reason" in unasked.err
-    empty = await sitelog(rig.config(), "position", "set", SITES, "0", "start", "--reason", " ", "--yes")
+    empty = await sitelog(config(rig), "position", "set", SITES, "0", "start", "--reason", " ", "--yes")
     assert empty.code == 2
     for typed in ("", "n\n"):
-        unsure = await sitelog(rig.config(), "position", "set", SITES, "0", "start", *WHY, typed=typed)
+        unsure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed=typed)
         assert unsure.code == 130, unsure.err
     assert await rig.connection.fetch(CHANGES) == []
-    sure = await sitelog(rig.config(), "position", "set", SITES, "0", "start", *WHY, typed="y\n")
+    sure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed="y\n")
     assert sure.code == 0, sure.err
     assert len(await rig.connection.fetch(CHANGES)) == 1

@@ -15,8 +15,10 @@ from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._database import connect
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
+from sitelog.streams.errors import Halt
 from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
+from tests.commands import config_file
 from tests.conftest import Services
 from tests.lives import Lives
 from tests.partition import Partition, open_partition
@@ -201,6 +203,15 @@ async def test_a_retry_that_dies_leaves_nothing_of_itself(
     assert (await partition.retry("site-1")).applied == 2
 
 
+async def test_a_retry_by_a_release_that_keeps_other_read_models_is_refused(partition: Partition) -> None:
+    await partition.feed(framed(partition, event("site_created")))
+    publish(partition, "site_created")
+    await partition.connection.execute("UPDATE sitelog.consumer_position SET read_models = read_models || '{new_v1}'")
+    with pytest.raises(Halt, match="new_v1"):
+        await partition.retry("site-1")
+    assert await partition.log() == []
+
+
 async def test_discarding_the_culprit_lets_those_behind_it_go_on(partition: Partition) -> None:
     created, after = event("site_created"), renamed()
     await partition.feed(created, ("site-1", b"no event"), after)
@@ -289,7 +300,7 @@ async def test_entities_are_retried_beside_a_running_worker_under_load(rig: Rig)
         await rig.connection.execute("ALTER TABLE customer_sites_v1 DROP CONSTRAINT held")
         async with rig.ledger.load((renamed(site) for site in cycle(held)), per_second=LOAD):
             await until("events behind", lambda: are_behind(rig, 5 * HELD_SITES))
-            config = rig.config()
+            config = config_file(rig.services, rig.database)
             codes = await asyncio.gather(*(retry_all(config) for _ in range(3)))
     assert codes == [0, 0, 0]
     await rig.check()
