@@ -81,17 +81,17 @@ def owner_of(settings: Settings) -> DatabaseSettings:
     return settings.database_config.primary.model_copy(update={"username": owner.username, "password": owner.password})
 
 
-async def install(settings: Settings) -> None:
+async def install(settings: Settings, projections: Sequence[Projection[Any]] | None = None) -> None:
     """Create what is missing in the database: schema, read models, grants. Repeating it changes nothing.
 
-    All in one transaction, as the owner. Raises ConfigError where the owner lacks rights and Halt where the
-    database is newer than this code.
+    The read models are those of `load()` unless others are given. All in one transaction, as the owner. Raises
+    ConfigError where the owner lacks rights and Halt where the database is newer than this code.
     """
     connection = await connect(owner_of(settings), application="sitelog db init")
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-            await _install(connection, settings)
+            await _install(connection, settings, load() if projections is None else projections)
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(
             f"database_config.owner {owner_of(settings).username} lacks rights: {error}. It must own the database "
@@ -101,7 +101,7 @@ async def install(settings: Settings) -> None:
         await connection.close()
 
 
-async def _install(connection: Any, settings: Settings) -> None:
+async def _install(connection: Any, settings: Settings, projections: Sequence[Projection[Any]]) -> None:
     if await _schema_version(connection) is None:
         await connection.execute(files("sitelog.projections").joinpath("_schema.sql").read_text())
         await connection.execute("INSERT INTO sitelog.schema_version (version) VALUES ($1)", SCHEMA_VERSION)
@@ -110,9 +110,9 @@ async def _install(connection: Any, settings: Settings) -> None:
         for partition in range(wanted.partitions):
             await connection.execute(PARTITIONS, topic, partition)
     await _log.store_schemas(connection, Codec().schemas())
-    for projection in load():
+    for projection in projections:
         await create_table(connection, projection)
-    await grant(connection, settings)
+    await grant(connection, settings, projections)
 
 
 async def create_table(connection: Any, projection: Projection[Any]) -> None:
@@ -130,13 +130,13 @@ async def create_table(connection: Any, projection: Projection[Any]) -> None:
             await show(connection, table)
 
 
-async def grant(connection: Any, settings: Settings) -> None:
+async def grant(connection: Any, settings: Settings, projections: Sequence[Projection[Any]]) -> None:
     """Give the application and the reading role the rights they need, and no more."""
     database = settings.database_config
     read = database.read_replica or database.primary
     roles = {"app": _quoted(database.primary.username), "read": _quoted(read.username)}
     await connection.execute(GRANTS.format(**roles, database=_quoted(database.primary.database)))
-    for projection in load():
+    for projection in projections:
         await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON public.{projection.table} TO {roles['app']}")
 
 
