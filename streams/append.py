@@ -116,6 +116,7 @@ class Appender:
                     sent += 1
                     if sent % _YIELD_EVERY == 0:
                         await asyncio.sleep(0)
+                    if unsettled[0][1].done():
                         await self._settle(unsettled, only_done=True)
                         tell(sent - len(unsettled))
             except (asyncio.CancelledError, NotAcknowledged):
@@ -126,7 +127,7 @@ class Appender:
                 raise
             await self._settle(unsettled)
         finally:
-            tell(sent - len(unsettled))
+            tell(sent - sum(not _is_acknowledged(future) for _, future in unsettled))
             for _, future in unsettled:
                 future.cancel()
         return sent
@@ -200,6 +201,10 @@ def record_of(event: Event, codec: Codec, event_bytes_max: int) -> tuple[bytes, 
     if size > event_bytes_max:
         raise EventTooLarge(f"{_named(event)}: expected at most {event_bytes_max} bytes, got {size}")
     return key, value
+
+
+def _is_acknowledged(future: "asyncio.Future[RecordMetadata]") -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _named(event: Event) -> str:
