@@ -27,12 +27,13 @@ class Metrics:
         events = self._counter("events", "Events applied to log and read models", [*labels, "topic"])
         put_aside = self._counter("parked", "Events put aside", [*labels, "status"])
         verdicts = self._counter("batches", "Record batches, by what became of them", [*labels, "verdict"])
+        retries = self._counter("retries", "Tries repeated because of something outside", [*labels, "of"])
         self._events = {topic: events.labels(consumer, topic) for topic in TOPICS}
         self._parked = {status: put_aside.labels(consumer, status) for status in ("parked", "waiting")}
+        self._retries = {of: retries.labels(consumer, of) for of in ("database", "registry")}
         self._verdicts = {v: verdicts.labels(consumer, v) for v in ("applied", "applied_before", "fenced", "lost")}
         self._duplicates = self._counter("duplicates", "Events sent twice and left out", labels).labels(consumer)
         self._conflicts = self._counter("conflicts", "Fields in conflict", labels).labels(consumer)
-        self._retries = self._counter("retries", "Tries repeated because of something outside", [*labels, "of"])
         self._rebalances = self._counter("rebalances", "Rebalances of the consumer group", labels).labels(consumer)
         self._records = self._histogram("batch_records", "Records in a batch", RECORDS).labels(consumer)
         self._decoding = self._histogram("decode_seconds", "Decoding a batch", SECONDS).labels(consumer)
@@ -41,7 +42,6 @@ class Metrics:
             "append_to_visible_seconds", "From append to committed, for the last event of a batch", SECONDS
         ).labels(consumer)
         self.ready = Gauge("sitelog_ready", "1 while /readyz says yes", labels, registry=self.registry).labels(consumer)
-        self._consumer = consumer
         self._now = now
         self.registry.register(LagCollector(consumer, progress, now))
 
@@ -68,7 +68,7 @@ class Metrics:
 
     def retried(self, of: str) -> None:
         """Count a try that will be repeated."""
-        self._retries.labels(self._consumer, of).inc()
+        self._retries[of].inc()
 
     def rebalanced(self) -> None:
         """Count a rebalance."""

@@ -26,9 +26,9 @@ class Progress:
         self.partitions: dict[tuple[str, int], PartitionProgress] = {}
 
     def seen(self, topic: str, partition: int, applied: int, highwater: int) -> None:
-        """Take note of a partition's end; a partition that is new here starts its clock."""
+        """Take note of a partition's end; one that is new here, or was moved by another worker, starts its clock."""
         known = self.partitions.get((topic, partition))
-        if known is None:
+        if known is None or known.applied < applied:
             self.partitions[topic, partition] = PartitionProgress(applied, highwater, 0, self._now())
         else:
             if known.applied >= known.highwater:
@@ -46,6 +46,14 @@ class Progress:
         known = self.partitions.get((topic, partition))
         if known is not None:
             known.failing = why
+
+    def failures(self) -> list[str]:
+        """Name the partitions that wait for something outside, and for what."""
+        return [
+            f"{topic}[{partition}]: {p.failing}"
+            for (topic, partition), p in sorted(self.partitions.items())
+            if p.failing is not None
+        ]
 
     def keep(self, partitions: set[tuple[str, int]]) -> None:
         """Forget the partitions that are somebody else's now."""

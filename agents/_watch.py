@@ -32,4 +32,4 @@ class Watch(Service):
         for claim in claims:
             end = consumer.end_of(claim)
             if end is not None:
-                self._progress.seen(claim.topic, claim.partition, claim.read_offset, end)
+                self._progress.seen(claim.topic, claim.partition, claim.applied_offset, end)

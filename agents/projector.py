@@ -126,7 +126,7 @@ def build(settings: Settings) -> SitelogWorker:
         settings.worker.web_port,
         metrics=metrics,
         not_live=lambda: progress.stuck(settings.worker.stuck_after_seconds),
-        not_ready=lambda: not_ready(app),
+        not_ready=lambda: [*not_ready(app), *progress.failures()],
         ping=database.ping,
     )
     services = (health, database, registry, Watch(app, progress))

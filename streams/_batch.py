@@ -22,6 +22,7 @@ class Position:
 class Claim:
     """The right to apply one partition, until the next rebalance or until somebody claims it with a higher epoch.
 
+    Records up to `read_offset` have been handed over, and those up to `applied_offset` are in Postgres.
     `void` claims are over: their batches are dropped unapplied, and are read again under the next claim.
     `fenced` claims have met a higher epoch in Postgres: nothing more is read until a rebalance.
     """
@@ -30,6 +31,7 @@ class Claim:
     partition: int
     epoch: int
     read_offset: int
+    applied_offset: int
     void: bool = False
     fenced: bool = False
 

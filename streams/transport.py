@@ -123,7 +123,7 @@ class BatchConsumer(driver.Consumer):
         if position is None:
             return None
         await self._thread.seek_to_position(tp, position)
-        return Claim(tp.topic, tp.partition, position.epoch, position.next_offset)
+        return Claim(tp.topic, tp.partition, position.epoch, position.next_offset, position.next_offset)
 
     def reclaim(self, claim: Claim) -> None:
         """Give a claim up and claim anew, after a batch got lost between here and the transaction."""
@@ -273,6 +273,7 @@ class BatchConsumer(driver.Consumer):
 
     def applied(self, batch: RecordBatch) -> None:
         """Take note that a batch was committed to Postgres."""
+        batch.claim.applied_offset = batch.end
         if not batch.claim.void:
             self._hints[TP(batch.topic, batch.partition)] = batch.end
 

@@ -70,6 +70,12 @@ class Rig:
 
     async def worker(self, *, postgres_port: int | None = None, **settings: Any) -> WorkerProcess:
         """Start a worker and wait until it is ready; it is stopped at the end at the latest."""
+        worker = await self.launch(postgres_port=postgres_port, **settings)
+        await worker.ready()
+        return worker
+
+    async def launch(self, *, postgres_port: int | None = None, **settings: Any) -> WorkerProcess:
+        """Start a worker, and return at once."""
         values = config_values(self.services, self.database, **settings)
         values["database_config"]["primary"]["port"] = postgres_port or self.services.state.postgres_port
         config = write_config(self.services, values)
@@ -77,7 +83,6 @@ class Rig:
         self.workers.append(worker)
         self._stack.push_async_callback(worker.stop)
         await worker.start()
-        await worker.ready()
         return worker
 
     async def log_rows(self) -> int:

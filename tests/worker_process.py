@@ -103,18 +103,21 @@ class WorkerProcess:
 
     async def ready(self, seconds: float = 30.0) -> None:
         """Wait for /readyz to say yes."""
-        await until("a ready worker", self._is_ready, seconds=seconds)
+        await until("a ready worker", lambda: self.answer("/readyz", 200), seconds=seconds)
 
-    async def _is_ready(self) -> bool:
-        return await self.answers("/readyz", 200)
-
-    async def answers(self, path: str, status: int) -> bool:
-        """Tell whether the health server answers with this status."""
+    async def answer(self, path: str, status: int | None = None) -> httpx.Response | None:
+        """Return what the health server answers if it is of this status, None if not or if there is no answer."""
         try:
-            return (await self.get(path)).status_code == status
+            response = await self.get(path)
         except httpx.TransportError:
             assert self.runs, f"the worker has ended with {self.process.returncode}: {self.text()}"
-            return False
+            return None
+        return response if status in (None, response.status_code) else None
+
+    async def complains(self, part: str) -> bool:
+        """Tell whether the worker says that it isn't ready because of this."""
+        answer = await self.answer("/readyz", 503)
+        return answer is not None and part in answer.json()["detail"]
 
     async def metric(self, name: str, **labels: str) -> float:
         """Return the sum over all samples of this name that have these labels."""

@@ -97,7 +97,8 @@ async def test_postgres_stopped_hard_under_load_is_waited_for(rig: Rig) -> None:
     async with rig.ledger.load(Lives(4), per_second=LOAD):
         await rig.progress()
         await asyncio.to_thread(stop_together, [postgres_daemon(rig.services.folder)], [(signal.SIGQUIT, 20.0)])
-        await until("a worker that isn't ready", lambda: worker.answers("/readyz", 503))
+        await until("a worker that isn't ready", lambda: worker.complains("Postgres does not answer: "))
+        assert (await worker.get("/livez")).status_code == 200
         await start_postgres(rig.services.folder, rig.services.state, os.environ)
         at = monotonic()
         await rig.connect()

@@ -1,0 +1,122 @@
+"""What a worker says of itself: /livez, /readyz, /metrics and its log tell the truth."""
+
+from collections.abc import AsyncIterator
+from itertools import islice
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.commit_proxy import open_proxy
+from tests.conftest import Services
+from tests.lives import Lives
+from tests.rig import Rig, open_rig
+from tests.until import until
+
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
+
+LABELS = {
+    "sitelog_events_total": {"consumer", "topic"},
+    "sitelog_parked_total": {"consumer", "status"},
+    "sitelog_batches_total": {"consumer", "verdict"},
+    "sitelog_duplicates_total": {"consumer"},
+    "sitelog_conflicts_total": {"consumer"},
+    "sitelog_retries_total": {"consumer", "of"},
+    "sitelog_rebalances_total": {"consumer"},
+    "sitelog_batch_records_count": {"consumer"},
+    "sitelog_decode_seconds_sum": {"consumer"},
+    "sitelog_batch_seconds_sum": {"consumer"},
+    "sitelog_append_to_visible_seconds_bucket": {"consumer", "le"},
+    "sitelog_ready": {"consumer"},
+    "sitelog_lag_events": {"consumer", "topic", "partition"},
+    "sitelog_lag_seconds": {"consumer", "topic", "partition"},
+}
+
+
+@pytest.fixture
+async def rig(services: Services, database_template: str) -> AsyncIterator[Rig]:
+    async with open_rig(services, database_template) as rig:
+        yield rig
+
+
+async def test_a_worker_is_ready_once_it_has_claimed_its_partitions_and_alive_before(rig: Rig) -> None:
+    blocker = await rig.another_connection()
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE sitelog.consumer_position IN EXCLUSIVE MODE")
+        worker = await rig.launch()
+        first = await until("an answer", lambda: worker.answer("/readyz"))
+        assert first.status_code == 503
+        assert first.headers["content-type"].startswith("application/problem+json")
+        assert first.json() | {"detail": ""} == {
+            "type": "about:blank",
+            "title": "not ready",
+            "status": 503,
+            "detail": "",
+        }
+        await until("its partitions", lambda: worker.complains("9 partitions are assigned but not claimed"))
+        assert (await worker.get("/livez")).status_code == 200
+        assert await worker.metric("sitelog_ready") == 0
+    await worker.ready()
+    assert (await worker.get("/readyz")).json() == {"status": "ok"}
+    assert await worker.metric("sitelog_ready") == 1
+
+
+async def test_a_worker_that_waits_for_a_lock_says_so_and_is_not_killed_for_it(rig: Rig) -> None:
+    worker = await rig.worker(lock_timeout_seconds=1, stuck_after_seconds=5)
+    await rig.ledger.append_all(islice(Lives(1), 100))
+    await rig.applied()
+    blocker = await rig.another_connection()
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM sitelog.consumer_position FOR UPDATE")
+        await rig.ledger.append_all(islice(Lives(2), 100))
+        await until(
+            "a worker that isn't ready",
+            lambda: worker.complains("]: Postgres: canceling statement due to lock timeout"),
+        )
+        assert (await worker.get("/livez")).status_code == 200
+        assert await worker.metric("sitelog_lag_events") == 100
+        assert await worker.metric("sitelog_retries_total", of="database") > 0
+    await worker.ready()
+    await rig.check()
+    assert await worker.metric("sitelog_lag_events") == 0
+
+
+async def test_a_worker_that_stands_still_for_no_reason_is_not_alive(rig: Rig) -> None:
+    async with open_proxy(rig.services.state.postgres_port) as proxy:
+        worker = await rig.worker(postgres_port=proxy.port, stuck_after_seconds=5)
+        proxy.hold()
+        await rig.ledger.append_all(islice(Lives(1), 100))
+        await proxy.held.wait()
+        answer = await until("a worker that isn't alive", lambda: worker.answer("/livez", 503))
+        assert answer.json()["title"] == "not live"
+        assert " at 0 of " in answer.json()["detail"]
+        proxy.release()
+        await until("a worker that is alive", lambda: worker.answer("/livez", 200))
+        await rig.check()
+
+
+async def test_metrics_count_what_happened_by_name_and_label(rig: Rig) -> None:
+    worker = await rig.worker()
+    await rig.ledger.append_all(islice(Lives(1), 500))
+    await rig.check()
+
+    page = (await worker.get("/metrics")).text
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    found = {sample.name: set(sample.labels) for sample in samples}
+    assert found | LABELS == found
+    assert {sample.labels["consumer"] for sample in samples} == {"projector"}
+    assert await worker.metric("sitelog_events_total") == 500
+    conflicts = len(rig.ledger.folded().conflicts)
+    assert await worker.metric("sitelog_conflicts_total") == conflicts > 0
+    assert await worker.metric("sitelog_batches_total", verdict="applied") > 0
+    assert await worker.metric("sitelog_batch_records_sum") == 500
+
+
+async def test_the_log_is_json_a_line_and_keeps_passwords_to_itself(rig: Rig) -> None:
+    worker = await rig.worker()
+    await worker.stop()
+
+    assert {"time", "level", "logger", "message"} == set.intersection(*(set(line) for line in worker.log()))
+    for password in (rig.services.state.app_password, rig.services.state.owner_password):
+        assert password.get_secret_value() not in worker.text()
+    ours = [line for line in worker.log() if line["logger"].startswith("sitelog")]
+    assert [line["message"] for line in ours if line["level"] != "info"] == []
