@@ -46,7 +46,9 @@ class Commands(TyperGroup):
         """Import the command that was asked for; a file that fails to import fails loudly here."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            command = get_command(import_module(f"sitelog.cli.{name}").app)
+            subcommand = import_module(f"sitelog.cli.{name}").app
+            subcommand._add_completion = False  # noqa: SLF001 - typer would list its own two options in every help
+            command = get_command(subcommand)
         return name, command, rest
 
 
