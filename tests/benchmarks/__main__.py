@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from sitelog.streams.errors import SitelogError
-from tests.benchmarks import latency, report
+from tests.benchmarks import latency, page, report
 from tests.benchmarks.contenders import CONTENDERS, SITELOG
 from tests.benchmarks.events import Life
 from tests.benchmarks.figures import summarize
@@ -35,6 +35,7 @@ class Bench:
     rounds: int
     only: list[str]
     json: Path | None
+    page: bool
     console: Console
 
     async def compare(self) -> bool:
@@ -50,6 +51,9 @@ class Bench:
         if self.json:
             asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
             report.write_json(self.json, machine, asked=asked, figures=figures, runs=runs)
+        if self.page and not failures:
+            sizes = f"--events {self.events} --sites {self.sites} --rounds {self.rounds}"
+            page.put_figures(figures, machine, f'make bench ARGS="{sizes}"')
         return not failures
 
     async def latency(self, rates: list[float], seconds: float) -> None:
@@ -61,6 +65,9 @@ class Bench:
         if self.json:
             asked = {"rates": rates, "seconds": seconds}
             report.write_json(self.json, machine, asked=asked, latency=measured)
+        if self.page:
+            chosen = " ".join(f"--latency {rate:g}" for rate in rates)
+            page.put_latency(measured, machine, f'make bench ARGS="{chosen} --seconds {seconds:g}"')
 
     async def profile(self, lines: int) -> None:
         """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
@@ -112,6 +119,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each contender.")] = 2,
     only: Annotated[list[str] | None, typer.Option(help=f"Only these: {NAMES}.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every figure to this file, too.")] = None,
+    write_page: Annotated[bool, typer.Option("--page", help="Put the figures into docs/benchmarks.md, too.")] = False,
     latency: Annotated[list[float] | None, typer.Option(help="Measure latency instead, at so many events/s.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long, at each rate of --latency.")] = 20,
     profile: Annotated[int, typer.Option(help="Profile Sitelog instead, and print so many lines.")] = 0,
@@ -122,7 +130,7 @@ def main(
     unknown = set(only or ()) - {contender.name for contender in CONTENDERS}
     if unknown:
         raise typer.BadParameter(f"expected some of {NAMES}, got {', '.join(sorted(unknown))}")
-    bench = Bench(events, sites, rounds, only or [], json, Console())
+    bench = Bench(events, sites, rounds, only or [], json, write_page, Console())
     try:
         if profile:
             asyncio.run(bench.profile(profile))

@@ -22,7 +22,7 @@ def show_figures(console: Console, figures: Sequence[Figures]) -> None:
     """Print one row per contender: medians, the worst and the best rate, and what it writes."""
     table = Table(title="From topic to Postgres, one process each, fsync on")
     table.add_column("who", no_wrap=True)
-    for heading in ("events/s", "min", "max", "x\nfaust", "x loop-\nsame", "CPU\ns/M", "MB", "start\ns"):
+    for heading in ("events\n/s", "min", "max", "x\nfaust", "x loop-\nsame", "CPU\ns/M", "MB", "start\ns"):
         table.add_column(heading, justify="right")
     for one in figures:
         table.add_row(
