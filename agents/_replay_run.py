@@ -13,13 +13,13 @@ from sitelog.agents._refold import APPLICATION, Span, counting_on, refold
 from sitelog.agents._replay_topic import Stretch, TopicFold
 from sitelog.projections import _read_models, _switch
 from sitelog.projections._compare import Difference, compare
-from sitelog.projections._database import session, transient
+from sitelog.projections._database import connect, transient
 from sitelog.projections._install import owner_of
 from sitelog.projections._rebuild import FreshRows, LogFold, LogPartition, learn
 from sitelog.projections._registry import Plan
 from sitelog.projections._table import Table
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Halt
+from sitelog.streams.errors import Halt, UnavailableError
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
 
@@ -188,7 +188,7 @@ class ReplayRun:
                 reason = f"workers add more than {limits.switch_events_max} events in the time of a switch"
                 problem: Exception = error
             except Exception as error:
-                if not transient(error):
+                if not (transient(error) or isinstance(error, UnavailableError)):
                     raise
                 reason, problem = f"{type(error).__name__}: {error}", error
                 await asyncio.sleep(wait)
@@ -204,15 +204,17 @@ class ReplayRun:
 
     async def _try_switch(self, lock_seconds: float) -> None:
         # A worker's timeouts: if this process is suspended now, Postgres gives its locks back.
-        async with (
-            session(owner_of(self._settings), application=APPLICATION, worker=self._settings.worker) as connection,
-            connection.transaction(),
-        ):
-            await connection.execute("SELECT set_config('lock_timeout', $1, TRUE)", f"{lock_seconds * 1000:.0f}ms")
-            await connection.execute(HOLD_WORKERS)
-            log_seqs = await self._fold_rest(connection)
-            await _switch.switch(connection, self._chosen)
-            await _read_models.built(connection, [table.projection for table in self._chosen], log_seqs)
+        owner, worker = owner_of(self._settings), self._settings.worker
+        connection = await connect(owner, application=APPLICATION, worker=worker)
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT set_config('lock_timeout', $1, TRUE)", f"{lock_seconds * 1000:.0f}ms")
+                await connection.execute(HOLD_WORKERS)
+                log_seqs = await self._fold_rest(connection)
+                await _switch.switch(connection, self._chosen)
+                await _read_models.built(connection, [table.projection for table in self._chosen], log_seqs)
+        finally:
+            connection.terminate()
 
 
 @asynccontextmanager

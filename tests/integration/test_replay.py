@@ -1,0 +1,433 @@
+"""A replay ends in the rows that the live tables have, or leaves everything as it was."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+
+from sitelog.agents import _refold
+from sitelog.agents.replay import REPLAYING, replay
+from sitelog.deploy.postgres import connect_as_superuser
+from sitelog.projections import _install
+from sitelog.projections._database import connect
+from sitelog.projections._install import install, owner_of
+from sitelog.projections._positions import PostgresPositions
+from sitelog.projections._projection import Projection
+from sitelog.projections._read_models import PROJECTOR
+from sitelog.projections._registry import Plan, plan
+from sitelog.streams.errors import ConfigError, Halt
+from sitelog.streams.events import SiteUpdated, SiteValues
+from sitelog.streams.settings import Settings
+from tests.commands import config_file, sitelog
+from tests.conftest import Services
+from tests.lives import Lives
+from tests.oracle import compare
+from tests.read_models import EVERY, OPEN_SITES, OURS
+from tests.until import until
+from tests.written import WrittenLog, open_log
+
+pytestmark = pytest.mark.services
+
+FRESH = "SELECT relname FROM pg_class WHERE relname LIKE '%\\_next%'"
+TABLE_ID = "SELECT 'customer_sites_v1'::regclass::oid::bigint"
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'sitelog replay' AND wait_event_type = 'Lock'
+"""
+
+
+class Written(NamedTuple):
+    """A log with its live rows, and two connections of a superuser's: one to use, one to look at the others."""
+
+    settings: Settings
+    log: WrittenLog
+    connection: asyncpg.Connection
+    watching: asyncpg.Connection
+
+    def limited(self, **limits: float) -> Settings:
+        limited = self.settings.replay.model_copy(update=limits)
+        return self.settings.model_copy(update={"replay": limited})
+
+    async def table(self) -> int:
+        table: int = await self.connection.fetchval(TABLE_ID)
+        return table
+
+    async def replay_waits(self) -> None:
+        """Wait until a replay queues for a lock."""
+        await until("the replay to wait", lambda: self.watching.fetchval(WAITING))
+
+
+@pytest.fixture
+async def written(services: Services, database: Settings) -> AsyncIterator[Written]:
+    name = database.database_config.primary.database
+    connection = await connect_as_superuser(services.state, name)
+    watching = await connect_as_superuser(services.state, name)
+    async with open_log(database, OURS) as log:
+        await log.write(islice(Lives(4, sites=30, territories=4), 800), sizes=[100, 100])
+        yield Written(database, log, connection, watching)
+    assert await watching.fetch(FRESH) == [], "a replay has left tables behind"
+    await connection.close()
+    await watching.close()
+
+
+async def ruin(connection: asyncpg.Connection) -> None:
+    """Spoil every read model in one way or another."""
+    await connection.execute("DELETE FROM customer_sites_v1 WHERE site_id < 'site-4-15'")
+    await connection.execute("TRUNCATE contracts_v1, contacts_v1, territory_assignments_v1")
+    await connection.execute("UPDATE performance_history_v1 SET monthly_revenue = 0, version = 1, log_seq = 1")
+    await connection.execute(
+        "INSERT INTO territories_v1 SELECT 'nowhere', name, code, region, manager, boundary, "
+        "created_at, deleted_at, 1, NULL, now(), 1, 1 FROM territories_v1 LIMIT 1"
+    )
+
+
+async def test_a_replay_repairs_what_was_spoilt(written: Written) -> None:
+    await ruin(written.connection)
+    assert await compare(written.connection, written.log.oracle)
+    report = await replay(written.settings, OURS)
+    assert report.switched
+    assert report.events == len(written.log.oracle.applied)
+    assert await compare(written.connection, written.log.oracle) == []
+
+
+async def test_rows_are_the_same_however_few_of_them_are_in_memory(written: Written) -> None:
+    few = written.limited(rows_in_memory_max=3, batch_records_max=7)
+    report = await replay(few, OURS, verify=True)
+    assert report.differences == ()
+
+
+async def test_one_event_at_a_time_is_read_where_events_are_large(written: Written) -> None:
+    small = written.settings.replay.model_copy(update={"batch_bytes_max": 1})
+    report = await replay(written.settings.model_copy(update={"replay": small}), OURS, ["territories"], verify=True)
+    assert report.differences == ()
+
+
+async def test_processes_fold_the_partitions_side_by_side(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_refold, "PROCESSES_FROM_EVENTS", 1)
+    told: list[tuple[int, int]] = []
+    await ruin(written.connection)
+    report = await replay(written.settings, OURS, progress=lambda *progress: told.append(progress))
+    assert await compare(written.connection, written.log.oracle) == []
+    assert told[-1] == (report.events, report.events)
+
+
+async def test_an_event_that_can_not_be_folded_in_a_process_is_named_too(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_refold, "PROCESSES_FROM_EVENTS", 1)
+    await spoil_log(written, "payload = '\\x00'")
+    with pytest.raises(Halt, match=r"customer-sites-events\[\d\] log seq 5 .*Nothing was switched"):
+        await replay(written.settings, OURS)
+
+
+async def test_conflicts_are_decided_as_they_were_whatever_the_policy_is_by_now(written: Written) -> None:
+    lives = Lives(5, sites=10)
+    for policy in ("reject", "last_write_wins", "reject"):
+        written.log.decide(policy)  # type: ignore[arg-type]
+        await written.log.write(islice(lives, 200))
+    resolutions = await written.connection.fetch("SELECT DISTINCT resolution FROM sitelog.conflict")
+    assert len(resolutions) == 2
+    await ruin(written.connection)
+    await replay(written.settings, OURS)
+    assert await compare(written.connection, written.log.oracle) == []
+
+
+async def test_what_one_read_model_refused_another_does_not_take_when_it_is_replayed_alone(written: Written) -> None:
+    written.log.decide("reject")
+    site = next(iter(await written.connection.fetch("SELECT site_id FROM customer_sites WHERE deleted_at IS NULL")))[0]
+    wrong, right = SiteValues(territory_id="nobody knows"), SiteValues(territory_id="somewhere else")
+    await written.log.write(
+        [SiteUpdated(site_id=site, changed_fields=("territory_id",), old_values=wrong, new_values=right)]
+    )
+    for name in ("territory_assignments", "contracts"):
+        report = await replay(written.settings, OURS, [name], verify=True)
+        assert report.differences == ()
+        assert list(report.rows) == [name]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("site_name", "'another'"),
+        ("version", "version + 1"),
+        ("field_versions", """'{"name": 1000}'"""),
+        ("updated_at", "updated_at + interval '1 microsecond'"),
+        ("log_partition", "log_partition + 1"),
+        ("log_seq", "log_seq + 1"),
+    ],
+)
+async def test_a_difference_in_any_column_is_found_and_shown(written: Written, column: str, value: str) -> None:
+    spoil = f"UPDATE customer_sites_v1 SET {column} = {value} WHERE site_id = 'site-4-3'"  # noqa: S608
+    await written.connection.execute(spoil)
+    before = await written.table()
+    report = await replay(written.settings, OURS, verify=True)
+    assert not report.switched
+    assert await written.table() == before
+    assert report.differences is not None
+    (difference,) = report.differences
+    assert (difference.read_model, difference.rows) == ("customer_sites", 1)
+    (example,) = difference.examples
+    assert example.keys() == {"site_id", column}
+    live, fresh = example[column]
+    assert live != fresh
+
+
+async def test_missing_rows_and_rows_too_many_are_found(written: Written) -> None:
+    await ruin(written.connection)
+    report = await replay(written.settings, OURS, verify=True)
+    assert report.differences is not None
+    found = {difference.read_model: difference for difference in report.differences}
+    assert found.keys() == set(report.rows)
+    assert found["territories"].examples[0]["territory_id"] == ("nowhere", None)
+    assert found["contacts"].rows == len(written.log.oracle.rows["contacts"])
+    assert len(found["contacts"].examples) == 5
+
+
+async def test_the_order_of_field_versions_means_nothing(written: Written) -> None:
+    await written.connection.execute(
+        "UPDATE customer_sites_v1 SET field_versions = (SELECT json_object_agg(key, value::int ORDER BY key DESC) "
+        "FROM json_each_text(field_versions)) WHERE field_versions IS NOT NULL"
+    )
+    report = await replay(written.settings, OURS, verify=True)
+    assert report.differences == ()
+
+
+async def spoil_log(written: Written, change: str) -> None:
+    """Change the fifth event of the log partition with the most events, as only a superuser can."""
+    await written.connection.execute("ALTER TABLE sitelog.event_log DISABLE TRIGGER event_log_append_only")
+    await written.connection.execute(
+        f"UPDATE sitelog.event_log SET {change} WHERE log_seq = 5 AND log_partition = "  # noqa: S608
+        "(SELECT log_partition FROM sitelog.event_log GROUP BY 1 ORDER BY count(*) DESC LIMIT 1)"
+    )
+
+
+@pytest.mark.parametrize("change", ["payload = '\\x00'", "schema_fingerprint = 12"])
+async def test_an_event_that_can_not_be_read_again_is_named_and_nothing_is_switched(
+    written: Written, change: str
+) -> None:
+    await spoil_log(written, change)
+    before = await written.table()
+    with pytest.raises(Halt, match=r"customer-sites-events\[\d\] log seq 5 \(offset \d+\).*Nothing was switched"):
+        await replay(written.settings, OURS)
+    assert await written.table() == before
+
+
+async def test_so_is_an_event_that_a_read_model_can_not_take(written: Written) -> None:
+    broken: Projection[Any] = Projection(name="broken", version=1, key="site_id", row=OPEN_SITES.row)
+
+    @broken.records(SiteUpdated)
+    def fail(_row: Any, event: SiteUpdated) -> Any:
+        raise RuntimeError(f"no place for {event.site_id}")
+
+    planned = plan([*OURS.projections, broken])
+    await install(written.settings, planned.projections)
+    with pytest.raises(Halt, match=r"site_updated of site-.*broken can't take the event: RuntimeError: no place for"):
+        await replay(written.settings, planned)
+
+
+async def test_a_hole_in_the_log_is_named(written: Written) -> None:
+    await spoil_log(written, "log_seq = -5")
+    with pytest.raises(Halt, match="has a hole: expected log seq 5, found 6"):
+        await replay(written.settings, OURS)
+
+
+async def test_what_a_killed_replay_has_left_is_removed_by_the_next(written: Written) -> None:
+    await written.connection.execute("CREATE TABLE contacts_v1_next (LIKE contacts_v1)")
+    await written.connection.execute("CREATE TABLE customer_sites_v1_next (whatever int)")
+    report = await replay(written.settings, OURS, verify=True)
+    assert report.differences == ()
+
+
+async def test_one_replay_at_a_time(written: Written) -> None:
+    await written.connection.execute("SELECT pg_advisory_lock($1)", REPLAYING)
+    with pytest.raises(Halt, match="another replay is at work"):
+        await replay(written.settings, OURS)
+
+
+async def test_a_process_of_a_killed_replay_is_waited_for(written: Written) -> None:
+    await written.connection.execute("SELECT pg_advisory_lock_shared($1)", _refold.AT_WORK)
+    with pytest.raises(Halt, match="processes of a replay that was killed"):
+        await replay(written.settings, OURS)
+
+
+async def test_a_reader_that_does_not_end_is_left_alone_and_the_replay_gives_up(written: Written) -> None:
+    before = await written.table()
+    async with written.connection.transaction():
+        await written.connection.fetch("SELECT FROM customer_sites")
+        with pytest.raises(Halt, match="no switch within 1 s: LockNotAvailableError"):
+            await replay(written.limited(switch_seconds_max=1, switch_lock_seconds=0.2), OURS)
+        await written.connection.fetch("SELECT FROM customer_sites")
+    assert await written.table() == before
+
+
+async def test_a_reader_that_ends_is_waited_for(written: Written) -> None:
+    before = await written.table()
+    reading = written.connection.transaction()
+    await reading.start()
+    await written.connection.fetch("SELECT FROM customer_sites")
+    replaying = asyncio.create_task(replay(written.settings, OURS))
+    await written.replay_waits()
+    await reading.rollback()
+    assert (await replaying).switched
+    assert await written.table() != before
+
+
+async def test_a_worker_waits_for_the_switch_and_goes_on_in_the_new_tables(written: Written) -> None:
+    """Its statements are prepared, its events come between the fold and the switch."""
+    reading = written.connection.transaction()
+    await reading.start()
+    await written.connection.fetch("SELECT FROM territories")
+    replaying = asyncio.create_task(replay(written.settings, OURS))
+    await written.replay_waits()
+    lives = Lives(6, sites=5)
+    for _ in range(3):
+        await written.log.write(islice(lives, 20))
+    await reading.rollback()
+    await replaying
+    await written.log.write(islice(lives, 20))
+    assert await compare(written.connection, written.log.oracle) == []
+    report = await replay(written.settings, OURS, verify=True)
+    assert report.differences == ()
+
+
+async def test_so_many_events_between_fold_and_switch_are_folded_without_holding_workers_up(written: Written) -> None:
+    reading = written.connection.transaction()
+    await reading.start()
+    await written.connection.fetch("SELECT FROM territories")
+    replaying = asyncio.create_task(replay(written.limited(switch_events_max=10), OURS))
+    await written.replay_waits()
+    await written.log.write(islice(Lives(6, sites=5), 100))
+    await reading.rollback()
+    report = await replaying
+    assert report.events >= 890
+    assert await compare(written.connection, written.log.oracle) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [
+        ("CREATE INDEX by_hand ON contacts_v1 (email)", "index by_hand"),
+        ("CREATE PUBLICATION for_the_warehouse FOR TABLE contacts_v1", "publication for_the_warehouse"),
+        (
+            "CREATE TRIGGER audit BEFORE UPDATE ON contacts_v1 EXECUTE FUNCTION sitelog.refuse_change()",
+            "trigger audit",
+        ),
+    ],
+)
+async def test_what_a_switch_would_lose_is_refused_by_name(written: Written, extra: str, name: str) -> None:
+    await written.connection.execute(extra)
+    with pytest.raises(Halt, match=f"contacts_v1 has more than its read model's file says.*{name}"):
+        await replay(written.settings, OURS, ["contacts"])
+    assert (await replay(written.settings, OURS, ["contacts"], verify=True)).differences == ()
+
+
+async def test_a_view_on_the_view_goes_on_and_one_on_the_table_is_refused(written: Written) -> None:
+    await written.connection.execute("CREATE VIEW mails AS SELECT email FROM contacts")
+    await replay(written.settings, OURS)
+    mails = await written.connection.fetchval("SELECT count(*) FROM mails")
+    assert mails == len(written.log.oracle.rows["contacts"])
+    await written.connection.execute("CREATE VIEW too_deep AS SELECT email FROM contacts_v1")
+    before = await written.table()
+    with pytest.raises(Halt, match=r"contacts_v1 can't be replaced.*too_deep.*Let that depend on the view contacts"):
+        await replay(written.settings, OURS)
+    assert await written.table() == before
+
+
+async def test_rights_stay_as_they_are(written: Written) -> None:
+    await written.connection.execute("CREATE ROLE analyst")
+    try:
+        await written.connection.execute("GRANT SELECT ON contacts_v1 TO analyst")
+        await written.connection.execute("GRANT SELECT ON contacts TO PUBLIC")
+        rights = (
+            "SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY relname"
+        )
+        before = await written.connection.fetch(rights)
+        await replay(written.settings, OURS)
+        assert await written.connection.fetch(rights) == before
+    finally:
+        await written.connection.execute("DROP OWNED BY analyst; DROP ROLE analyst")
+
+
+async def test_a_name_that_is_none_is_refused(written: Written) -> None:
+    with pytest.raises(ConfigError, match=r"expected names of read models, of contacts, .*, got sites"):
+        await replay(written.settings, OURS, ["contacts", "sites"])
+
+
+async def test_an_owner_that_does_not_own_the_tables_is_told_so(written: Written) -> None:
+    database = written.settings.database_config
+    app = database.model_copy(update={"owner": database.primary})
+    with pytest.raises(ConfigError, match=r"database_config.owner app_user must own the tables"):
+        await replay(written.settings.model_copy(update={"database_config": app}), OURS)
+
+
+async def test_an_empty_log_can_be_replayed(database: Settings) -> None:
+    report = await replay(database, OURS)
+    assert (report.events, report.switched) == (0, True)
+
+
+async def claim(written: Written, planned: Plan) -> bool:
+    positions = PostgresPositions(written.log.pool, PROJECTOR, "a worker", planned.projections)
+    return await positions.claim("customer-sites-events", 0, 1, force=True) is not None
+
+
+async def test_a_new_read_model_is_whole_after_its_replay(written: Written) -> None:
+    await install(written.settings, EVERY.projections)
+    owner = await connect(owner_of(written.settings))
+    with pytest.raises(Halt, match="run `sitelog replay open_sites`"):
+        await _install.check(owner, EVERY.projections)
+    await replay(written.settings, EVERY, ["open_sites"])
+    await _install.check(owner, EVERY.projections)
+    assert await claim(written, EVERY)
+    await owner.close()
+    open_sites = await written.connection.fetch("SELECT site_id, name FROM open_sites ORDER BY site_id")
+    sites = written.log.oracle.rows["customer_sites"].values()
+    assert [row["site_id"] for row in open_sites] == sorted(
+        site.values["site_id"] for site in sites if site.values["deleted_at"] is None
+    )
+
+
+async def test_another_version_takes_the_view_over_when_it_is_built(written: Written) -> None:
+    class Contact(NamedTuple):
+        site_id: str
+        contact_id: str
+        mail: str | None
+
+    second: Projection[Any] = Projection(name="contacts", version=2, key=("site_id", "contact_id"), row=Contact)
+    from sitelog.streams.events import ContactAdded  # noqa: PLC0415
+
+    @second.creates(ContactAdded)
+    def add(event: ContactAdded) -> Contact:
+        return Contact(event.site_id, event.contact_id, event.contact.email)
+
+    planned = plan([*(p for p in OURS.projections if p.name != "contacts"), second])
+    await install(written.settings, planned.projections)
+    assert "email" in dict(await written.connection.fetchrow("SELECT * FROM contacts"))
+    await replay(written.settings, planned, ["contacts"])
+    row = dict(await written.connection.fetchrow("SELECT * FROM contacts LIMIT 1"))
+    assert row.keys() == {"site_id", "contact_id", "mail", "version", "updated_at", "log_partition", "log_seq"}
+    assert await claim(written, planned)
+    assert await written.connection.fetchval("SELECT has_table_privilege('readonly_user', 'contacts', 'SELECT')")
+    assert await written.connection.fetchval("SELECT count(*) FROM contacts_v1") > 0
+
+
+async def test_the_command_line_says_what_came_out(written: Written, services: Services) -> None:
+    config = config_file(services, written.settings.database_config.primary.database)
+    equal = await sitelog(config, "replay", "--verify", "--json")
+    assert equal.code == 0
+    summary = equal.json()
+    assert (summary["switched"], summary["differences"], summary["source"]) == (False, {}, "log")
+    assert summary["rows"].keys() == {projection.name for projection in OURS.projections}
+    await ruin(written.connection)
+    differing = await sitelog(config, "replay", "territories", "--dry-run")
+    assert differing.code == 1
+    assert "territories: 5 rows, 1 differ" in differing.out
+    assert "territory_id in use nowhere, folded again None" in differing.out
+    replayed = await sitelog(config, "replay")
+    assert replayed.code == 0, replayed.err
+    assert "territories: 4 rows, in use now" in replayed.out
+    assert (await sitelog(config, "replay", "--verify")).code == 0
+    unknown = await sitelog(config, "replay", "sites")
+    assert (unknown.code, unknown.err.startswith("error: expected names of read models")) == (2, True)
