@@ -139,4 +139,4 @@ def _table(total: Total, lags: Sequence[Lag]) -> Table:
 def _owner(one: Lag) -> Text:
     if one.problem is not None:
         return Text("see below", style="red")
-    return Text("never claimed" if one.owner is None else one.owner)
+    return Text("nobody" if one.owner is None else one.owner)

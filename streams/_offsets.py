@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -18,6 +19,7 @@ _REQUEST_SECONDS: Final = 15
 """For one request: a healthy broker answers in milliseconds, one that is just elected leader in seconds."""
 _READ_SECONDS: Final = 3.0
 """For the records: who doesn't get one goes without."""
+_STOP_SECONDS: Final = 1.0
 _FETCH_BYTES: Final = 65_536
 """Of one partition: one record is wanted, and Kafka sends its batch whole however little is asked for."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,7 +67,7 @@ class Offsets:
         try:
             await start_client(self._consumer, self._settings)
         except BaseException:
-            await self._consumer.stop()
+            await self._stop()
             raise
         return self
 
@@ -73,7 +75,13 @@ class Offsets:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        # aiokafka's fetcher can miss that it is cancelled while it lets go of an assignment; it doesn't miss it twice.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._consumer.stop()
 
     async def bounds(self, places: Collection[Place]) -> dict[Place, Bounds]:
         """Return the bounds of those partitions that exist, as the brokers say them now.
@@ -111,8 +119,6 @@ class Offsets:
                     await self._read(turn, found)
         except (KafkaError, OSError, TimeoutError):
             pass  # the caller has to do without
-        finally:
-            self._consumer.unsubscribe()
         return found
 
     async def _read(self, turn: dict[TopicPartition, Spot], found: dict[Spot, datetime]) -> None:

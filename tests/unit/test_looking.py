@@ -1,0 +1,296 @@
+"""What the looking commands make of what they find: pure, without any service."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+
+from sitelog.cli._figures import age, counted, moment, number, parse_moment
+from sitelog.cli._hexdump import hexdump
+from sitelog.cli._moving import consequences, offset_of
+from sitelog.cli._run import exit_code_of
+from sitelog.cli._words import VALUE_CHARACTERS_MAX, words
+from sitelog.projections._lag import Lag, lag, totals, unapplied
+from sitelog.projections._look_positions import Standing
+from sitelog.streams._offsets import Bounds, Place, Spot
+from sitelog.streams.errors import ConfigError, Retry
+from sitelog.streams.events import EVENT_TYPES
+from sitelog.streams.examples import example
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+PLACE = Place("topic", 3)
+
+
+def standing(next_offset: int, **changed: object) -> Standing:
+    values = {
+        "consumer": "projector",
+        "topic": "topic",
+        "partition": 3,
+        "next_offset": next_offset,
+        "log_seq": next_offset,
+        "epoch": 1,
+        "generation": 1,
+        "owner": "a worker",
+        "anchored": True,
+        "parked_entities": 0,
+        "last_event_time": NOW - timedelta(seconds=50),
+        "updated_at": NOW - timedelta(seconds=40),
+    }
+    return Standing(**(values | changed))  # type: ignore[arg-type]
+
+
+def behind(position: Standing | None, bounds: Bounds | None, times: dict[Spot, datetime] | None = None) -> Lag:
+    return lag("projector", PLACE, standing=position, bounds=bounds, times=times or {}, now=NOW)
+
+
+# Lag.
+
+
+def test_nothing_is_behind_at_the_end() -> None:
+    one = behind(standing(10), Bounds(0, 10))
+    assert (one.events, one.seconds, one.problem) == (0, 0.0, None)
+
+
+def test_the_seconds_behind_are_the_age_of_the_oldest_event_that_isnt_applied() -> None:
+    one = behind(standing(7), Bounds(0, 10), {Spot(*PLACE, 7): NOW - timedelta(seconds=9)})
+    assert (one.events, one.seconds) == (3, 9.0)
+
+
+def test_without_that_event_the_time_since_the_last_one_stands_in() -> None:
+    assert behind(standing(7), Bounds(0, 10)).seconds == 50.0
+    assert behind(standing(7, last_event_time=None), Bounds(0, 10)).seconds == 40.0
+
+
+def test_an_event_from_a_clock_ahead_of_ours_isnt_behind_by_less_than_nothing() -> None:
+    assert behind(standing(7), Bounds(0, 10), {Spot(*PLACE, 7): NOW + timedelta(hours=1)}).seconds == 0.0
+
+
+def test_a_partition_that_nobody_has_claimed_is_behind_by_all_that_it_has() -> None:
+    one = behind(None, Bounds(0, 10), {Spot(*PLACE, 0): NOW - timedelta(seconds=5)})
+    assert (one.position, one.events, one.seconds, one.owner, one.problem) == (None, 10, 5.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("position", "bounds", "problem"),
+    [
+        (standing(3), Bounds(5, 10), "2 events were deleted before they were applied"),
+        (standing(12), Bounds(5, 10), "the position is 2 beyond the end"),
+        (None, Bounds(5, 10), "never claimed, and the topic begins at 5"),
+        (standing(3), None, "Kafka has no such partition"),
+    ],
+)
+def test_what_keeps_a_worker_from_going_on_is_a_problem(
+    position: Standing | None, bounds: Bounds | None, problem: str
+) -> None:
+    assert behind(position, bounds).problem == problem
+
+
+@pytest.mark.parametrize(
+    ("position", "bounds", "offset"),
+    [
+        (standing(7), Bounds(0, 10), 7),
+        (standing(10), Bounds(0, 10), None),
+        (standing(3), Bounds(5, 10), 5),
+        (None, Bounds(5, 10), 5),
+        (None, Bounds(0, 0), None),
+        (standing(7), None, None),
+    ],
+)
+def test_the_oldest_event_to_be_applied_is_one_that_the_topic_has(
+    position: Standing | None, bounds: Bounds | None, offset: int | None
+) -> None:
+    assert unapplied(position, bounds) == offset
+
+
+def test_a_total_adds_events_and_takes_the_greatest_age() -> None:
+    one = behind(standing(7, parked_entities=1), Bounds(0, 10), {Spot(*PLACE, 7): NOW - timedelta(seconds=9)})
+    other = behind(standing(8, parked_entities=2), Bounds(0, 10), {Spot(*PLACE, 8): NOW - timedelta(seconds=4)})
+    (total,) = totals([one, other])
+    assert (total.events, total.seconds, total.parked_entities, total.problems) == (5, 9.0, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("events_max", "seconds_max", "exceeded"),
+    [(None, None, False), (3, None, False), (2, None, True), (None, 9, False), (None, 8.9, True), (3, 8, True)],
+)
+def test_a_limit_is_exceeded_by_more_and_not_by_as_much(
+    events_max: int | None, seconds_max: float | None, *, exceeded: bool
+) -> None:
+    (total,) = totals([behind(standing(7), Bounds(0, 10), {Spot(*PLACE, 7): NOW - timedelta(seconds=9)})])
+    assert total.exceeds(events_max, seconds_max) is exceeded
+
+
+def test_what_isnt_known_exceeds_every_limit() -> None:
+    (total,) = totals([behind(standing(7), None)])
+    assert total.exceeds(1_000_000, None)
+    assert not total.exceeds(None, None)
+
+
+# Words.
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_every_event_says_something_in_one_line_without_its_envelope(event_type: str) -> None:
+    said = words(example(event_type))
+    assert said
+    assert "\n" not in said
+    assert "2025-07-24" not in said
+
+
+@pytest.mark.parametrize(
+    ("event_type", "said"),
+    [
+        ("site_updated", "name: Harbour View Garage → Harbour View, parking capacity: 420 → 400"),
+        ("contract_updated", "contract contract-1, billing cycle: monthly → quarterly"),
+        ("site_deleted", "reason demolished"),
+        ("contact_changed", "contact contact-1, phone: +1 202 555 0147 → +1 202 555 0148"),
+        (
+            "site_assigned_to_territory",
+            (
+                "territory north-east, previous territory mid-atlantic, effective at 2025-08-01 00:00:00Z, "
+                "reason strategic_account, approved by regional director"
+            ),
+        ),
+    ],
+)
+def test_a_change_is_told_with_what_was_and_what_is(event_type: str, said: str) -> None:
+    assert words(example(event_type)) == said
+
+
+def test_a_value_that_goes_is_nothing_then_and_without_old_values_only_the_new_one_is_told() -> None:
+    gone = example("site_updated", changed_fields=["name"], old_values={"name": "A"}, new_values=None)
+    assert words(gone) == "name: A → nothing"
+    blind = example("site_updated", changed_fields=["name"], old_values=None, new_values={"name": "B"})
+    assert words(blind) == "name: B"
+
+
+def test_a_long_value_is_cut() -> None:
+    said = words(example("site_deleted", reason="x" * 500))
+    assert said == "reason " + "x" * (VALUE_CHARACTERS_MAX - 1) + "…"
+
+
+# Figures.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0, "0 s"),
+        (0.04, "0.0 s"),
+        (4.25, "4.2 s"),
+        (59.6, "60 s"),
+        (120, "2 min"),
+        (7_199, "120 min"),
+        (7_200, "2 h"),
+        (172_800, "2 d"),
+    ],
+)
+def test_an_age_is_told_in_a_unit_that_fits(seconds: float | None, text: str) -> None:
+    assert age(seconds) == text
+
+
+def test_numbers_and_times_are_easy_to_read() -> None:
+    assert (number(1234567), number(None)) == ("1,234,567", "-")
+    assert (counted(1, "event"), counted(2, "entity", "entities")) == ("1 event", "2 entities")
+    assert (moment(NOW), moment(None)) == ("2026-11-21 12:00:00Z", "-")
+
+
+@pytest.mark.parametrize("text", ["2026-11-21T12:00:00Z", "2026-11-21T12:00:00", "2026-11-21 14:00:00+02:00"])
+def test_a_time_without_an_offset_is_utc(text: str) -> None:
+    assert parse_moment(text) == NOW
+
+
+def test_what_is_no_time_is_refused() -> None:
+    with pytest.raises(typer.BadParameter, match="got 'soon'"):
+        parse_moment("soon")
+
+
+def test_bytes_are_dumped_sixteen_a_line() -> None:
+    assert list(hexdump(b"\x00site-1, and more \xff")) == [
+        "00000000  00 73 69 74 65 2d 31 2c  20 61 6e 64 20 6d 6f 72  |.site-1, and mor|",
+        "00000010  65 20 ff                                          |e .|",
+    ]
+    assert list(hexdump(b"")) == []
+
+
+# Positions.
+
+
+@pytest.mark.parametrize(("text", "offset"), [("start", 5), ("end", 10), ("5", 5), ("10", 10), ("007", 7)])
+def test_a_place_in_the_topic_is_meant_by_a_word_or_a_number(text: str, offset: int) -> None:
+    assert offset_of(text, PLACE, Bounds(5, 10)) == offset
+
+
+@pytest.mark.parametrize("text", ["4", "11", "-1", "", "begin", "\u0667"])
+def test_a_place_that_the_topic_doesnt_have_is_refused_with_its_bounds(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"topic\[3\]: expected start, end or an offset from 5 to 10"):
+        offset_of(text, PLACE, Bounds(5, 10))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "bounds", "said"),
+    [
+        (3, 5, Bounds(5, 10), ["2 events, offsets 3 to 4, no longer in the topic: skipped"]),
+        (
+            3,
+            8,
+            Bounds(5, 10),
+            [
+                "2 events, offsets 3 to 4, no longer in the topic: skipped",
+                "3 events, offsets 5 to 7, in the topic: never applied",
+            ],
+        ),
+        (6, 7, Bounds(5, 10), ["1 event, offset 6, in the topic: never applied"]),
+        (None, 5, Bounds(5, 10), ["5 events, offsets 0 to 4, no longer in the topic: skipped"]),
+        (8, 5, Bounds(5, 10), ["3 events, offsets 5 to 7, read again: those applied or put aside change nothing"]),
+        (
+            12,
+            5,
+            Bounds(5, 10),
+            [
+                "5 events, offsets 5 to 9, read again: those applied or put aside change nothing",
+                "the position was 2 beyond the topic's end",
+            ],
+        ),
+        (
+            7,
+            7,
+            Bounds(5, 10),
+            ["nothing is skipped or read again; the record before is not compared with the one applied last"],
+        ),
+    ],
+)
+def test_what_a_move_skips_or_reads_again_is_said(
+    before: int | None, after: int, bounds: Bounds, said: list[str]
+) -> None:
+    assert list(consequences(before, after, bounds)) == said
+
+
+# How a command ends.
+
+
+def test_what_heals_by_itself_is_unavailable() -> None:
+    def command() -> None:
+        raise Retry("the registry doesn't answer")
+
+    assert exit_code_of(command) == 69
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly() -> None:
+    code = (
+        "import sys, typer; from sitelog.cli._run import exit_code_of; from sitelog.cli._terminal import Terminal\n"
+        "write = typer.echo if sys.argv[1] == 'echo' else lambda text: Terminal().print(text)\n"
+        "sys.exit(exit_code_of(lambda: [write('x' * 70) for _ in range(10_000)]))"
+    )
+    for way in ("echo", "terminal"):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, way], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            assert (process.wait(30), process.stderr.read()) == (141, b"")
