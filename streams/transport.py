@@ -174,13 +174,6 @@ class BatchConsumer(driver.Consumer):
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
-        except OffsetOutOfRangeError as error:
-            self.halt(
-                Halt(
-                    f"a fetch was refused: {error}: the topic was truncated while it was read",
-                    EXIT_COORDINATOR,
-                )
-            )
         except KafkaError as error:
             self.halt(Halt(f"Kafka refused: {error!r}", EXIT_COORDINATOR))
         except Halt as halt:
@@ -205,6 +198,9 @@ class BatchConsumer(driver.Consumer):
         timeout = POLL_SECONDS_WHILE_CLAIMING if self._claiming else POLL_SECONDS
         try:
             fetched: Mapping[TP, list[Record]] = await self._getmany(readable, timeout)
+        except OffsetOutOfRangeError as error:
+            await self._reclaim_out_of_range(error)
+            return
         except KafkaError:
             # A partition that is assigned anew has no offset until it is claimed: no business of an older poll.
             if term is self._term:
@@ -214,6 +210,14 @@ class BatchConsumer(driver.Consumer):
             return  # read under an assignment that is over
         for tp, records in fetched.items():
             await self._deliver(tp, records)
+
+    async def _reclaim_out_of_range(self, error: OffsetOutOfRangeError) -> None:
+        """Claim anew what Kafka has no longer: the check of the bounds knows how much is gone, or that nothing is."""
+        self.log.warning("a fetch was refused: %s", error)
+        for tp in error.args[0]:
+            if tp in self.claims:
+                self.reclaim(self.claims[tp])
+        await asyncio.sleep(CLAIM_RETRY_SECONDS)
 
     async def _deliver(self, tp: TP, records: list[Record]) -> None:
         claim = self.claims.get(tp)

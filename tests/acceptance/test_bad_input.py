@@ -114,7 +114,7 @@ def unchecked(event: Event, **values: Any) -> bytes:
     return Codec().encode(event.model_copy(update=values))
 
 
-async def test_wrong_bytes(partition: Partition) -> None:
+async def test_rule_7_wrong_bytes_stop_one_entity_and_never_the_partition(partition: Partition) -> None:
     bad = await partition.stops_only(created("wrong-bytes"), b'{"site_id": "wrong-bytes"}')
 
     assert bad["reason"] == "wrong_bytes"

@@ -67,7 +67,7 @@ async def test_a_worker_killed_in_the_middle_of_a_batch_leaves_nothing_of_it(rig
     await rig.check()
 
 
-async def test_kills_at_any_moment_lose_nothing_and_repeat_nothing(rig: Rig) -> None:
+async def test_rule_1_kills_at_any_moment_lose_nothing_and_repeat_nothing(rig: Rig) -> None:
     worker = await rig.worker(instance_id="worker-1")
     async with rig.ledger.load(Lives(2), per_second=LOAD):
         for _ in range(3):
