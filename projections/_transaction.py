@@ -117,7 +117,9 @@ class Projector:
         events = [item.event for item in items if item.event is not None]
         fold = Fold(self._plan, self._policy)
         await self._tables.load(shelf.connection, fold, events)
-        known = await _log.known(shelf.connection, [event.event_id for event in events]) if check_known else ()
+        # What is put behind a stopped entity makes no append fail: it is looked for there in any case.
+        suspects = events if check_known else [event for event in events if stopped and event.entity_id in stopped]
+        known = await _log.known(shelf.connection, [event.event_id for event in suspects]) if suspects else ()
         intake = Intake(
             fold,
             position.log_partition,

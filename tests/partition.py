@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -94,20 +95,19 @@ class Partition:
             self.records.append(Record(len(self.records), NOON_MS + len(self.records), key.encode(), value))
         return await self.apply(start)
 
-    async def apply(self, start: int) -> Outcome:
+    async def apply(self, start: int, end: int | None = None) -> Outcome:
         """Apply the records from this offset on, under a claim of its own."""
-        records = self.records[start:]
+        records = self.records[start:end]
         epoch = await self.claim()
         await self.codec.prepare([record.value for record in records])
         items = decode(records, self.topic, self.codec)
-        part = Slice(self.topic, self.number, epoch, start, len(self.records), items)
+        part = Slice(self.topic, self.number, epoch, start, start + len(records), items)
         try:
             return await self._projector.apply(self.connection, part)
         except Exception as error:
             if not seen_before(error):
                 raise
-        items = decode(records, self.topic, self.codec)
-        part = Slice(self.topic, self.number, epoch, start, len(self.records), items)
+        part = replace(part, items=decode(records, self.topic, self.codec))
         return await self._projector.apply(self.connection, part, check_known=True)
 
     async def retry(self, entity_id: str) -> Moved:

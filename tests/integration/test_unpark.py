@@ -288,6 +288,22 @@ async def test_a_position_moved_back_reads_everything_again_and_changes_nothing(
     assert await partition.position() == before._replace(epoch=before.epoch + 1)
 
 
+async def test_what_was_applied_before_its_entity_stopped_isnt_put_behind_it_when_it_comes_again(
+    partition: Partition,
+) -> None:
+    await partition.feed(event("site_created"), event("contract_updated", contract_id="contract-2"))
+    parked = await partition.parked()
+    assert parked == [(1, "waiting", "waiting")]
+    await partition.connection.execute("UPDATE sitelog.consumer_position SET next_offset = 0")
+    for offset in (0, 1):
+        outcome = await partition.apply(offset, offset + 1)
+        assert (outcome.verdict, outcome.duplicates) == ("applied", 1)
+    assert await partition.parked() == parked
+    await partition.feed(event("contract_created", contract_id="contract-2"))
+    assert await partition.parked() == [(1, "applied", "waiting")]
+    assert await partition.version("site-1") == 3
+
+
 @pytest.mark.usefixtures("kafka")
 async def test_entities_are_retried_beside_a_running_worker_under_load(rig: Rig) -> None:
     await rig.connection.execute("ALTER TABLE customer_sites_v1 ADD CONSTRAINT held CHECK (site_name <> 'Held')")
