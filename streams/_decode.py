@@ -8,13 +8,12 @@ from pydantic import BaseModel
 
 from sitelog.streams import events
 from sitelog.streams._event import Event
-from sitelog.streams._wire import (
-    Read,
-    array,
+from sitelog.streams._wire import Read, array, double, symbol, text, text_map, trailing, wrong_branch
+from sitelog.streams._wire_rules import (
     changed_fields,
+    common_envelope,
     day,
     decimal,
-    double,
     entity_id,
     geojson,
     int_count,
@@ -22,14 +21,9 @@ from sitelog.streams._wire import (
     long_count,
     longitude,
     not_before,
-    symbol,
-    text,
-    text_map,
     time_of_day,
     timestamp,
-    trailing,
     uuid,
-    wrong_branch,
 )
 
 # Straight to the slots: half the price of setattr.
@@ -46,40 +40,44 @@ _TERRITORY_FIELDS: Final = {name.encode(): name for name in get_args(events.Terr
 
 
 def _envelope(body: bytes, key: str) -> Read[dict[str, Any]]:
+    common = common_envelope(body, key)
+    if common is not None:
+        return common
     at = 0
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {
+        "actor": None,
+        "correlation_id": None,
+        "causation_id": None,
+        "expected_version": None,
+    }
     values["event_id"], at = uuid(body, at, "event_id")
     values["event_timestamp"], at = timestamp(body, at, "event_timestamp")
     values[key], at = entity_id(body, at, key)
     values["source_system"], at = text(body, at, "source_system")
-    if not (branch := body[at]):
-        values["actor"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["actor"], at = text(body, at + 1, "actor")
     else:
-        wrong_branch("actor", branch)
-    if not (branch := body[at]):
-        values["correlation_id"] = None
+        wrong_branch("actor", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["correlation_id"], at = text(body, at + 1, "correlation_id")
     else:
-        wrong_branch("correlation_id", branch)
-    if not (branch := body[at]):
-        values["causation_id"] = None
+        wrong_branch("correlation_id", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["causation_id"], at = text(body, at + 1, "causation_id")
     else:
-        wrong_branch("causation_id", branch)
-    if not (branch := body[at]):
-        values["expected_version"] = None
+        wrong_branch("causation_id", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["expected_version"], at = long_count(body, at + 1, "expected_version")
     else:
-        wrong_branch("expected_version", branch)
+        wrong_branch("expected_version", body[at])
     return values, at
 
 
@@ -87,35 +85,36 @@ _CONTACT_VALUES_NAMES: Final = set(events.ContactValues.model_fields)
 
 
 def _contact_values(body: bytes, at: int, _field: str) -> Read[events.ContactValues]:
-    values: dict[str, Any] = {}
-    if not (branch := body[at]):
-        values["name"] = None
+    values: dict[str, Any] = {
+        "name": None,
+        "email": None,
+        "phone": None,
+        "role": None,
+    }
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["name"], at = text(body, at + 1, "ContactValues.name")
     else:
-        wrong_branch("ContactValues.name", branch)
-    if not (branch := body[at]):
-        values["email"] = None
+        wrong_branch("ContactValues.name", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["email"], at = text(body, at + 1, "ContactValues.email")
     else:
-        wrong_branch("ContactValues.email", branch)
-    if not (branch := body[at]):
-        values["phone"] = None
+        wrong_branch("ContactValues.email", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["phone"], at = text(body, at + 1, "ContactValues.phone")
     else:
-        wrong_branch("ContactValues.phone", branch)
-    if not (branch := body[at]):
-        values["role"] = None
+        wrong_branch("ContactValues.phone", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["role"], at = text(body, at + 1, "ContactValues.role")
     else:
-        wrong_branch("ContactValues.role", branch)
+        wrong_branch("ContactValues.role", body[at])
     record = _new(events.ContactValues)
     _set_values(record, values)
     _set_names(record, _CONTACT_VALUES_NAMES)
@@ -128,42 +127,43 @@ _CONTRACT_VALUES_NAMES: Final = set(events.ContractValues.model_fields)
 
 
 def _contract_values(body: bytes, at: int, _field: str) -> Read[events.ContractValues]:
-    values: dict[str, Any] = {}
-    if not (branch := body[at]):
-        values["contract_type"] = None
+    values: dict[str, Any] = {
+        "contract_type": None,
+        "billing_cycle": None,
+        "billing_configuration": None,
+        "start_date": None,
+        "end_date": None,
+    }
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["contract_type"], at = text(body, at + 1, "ContractValues.contract_type")
     else:
-        wrong_branch("ContractValues.contract_type", branch)
-    if not (branch := body[at]):
-        values["billing_cycle"] = None
+        wrong_branch("ContractValues.contract_type", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["billing_cycle"], at = text(body, at + 1, "ContractValues.billing_cycle")
     else:
-        wrong_branch("ContractValues.billing_cycle", branch)
-    if not (branch := body[at]):
-        values["billing_configuration"] = None
+        wrong_branch("ContractValues.billing_cycle", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["billing_configuration"], at = text_map(body, at + 1, "ContractValues.billing_configuration")
     else:
-        wrong_branch("ContractValues.billing_configuration", branch)
-    if not (branch := body[at]):
-        values["start_date"] = None
+        wrong_branch("ContractValues.billing_configuration", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["start_date"], at = day(body, at + 1, "ContractValues.start_date")
     else:
-        wrong_branch("ContractValues.start_date", branch)
-    if not (branch := body[at]):
-        values["end_date"] = None
+        wrong_branch("ContractValues.start_date", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["end_date"], at = day(body, at + 1, "ContractValues.end_date")
     else:
-        wrong_branch("ContractValues.end_date", branch)
+        wrong_branch("ContractValues.end_date", body[at])
     not_before("ContractValues.end_date", values["end_date"], "start_date", values["start_date"])
     record = _new(events.ContractValues)
     _set_values(record, values)
@@ -177,70 +177,71 @@ _PERFORMANCE_VALUES_NAMES: Final = set(events.PerformanceValues.model_fields)
 
 
 def _performance_values(body: bytes, at: int, _field: str) -> Read[events.PerformanceValues]:
-    values: dict[str, Any] = {}
-    if not (branch := body[at]):
-        values["monthly_revenue"] = None
+    values: dict[str, Any] = {
+        "monthly_revenue": None,
+        "currency": None,
+        "occupancy_rates": None,
+        "seasonal_patterns": None,
+        "growth_trends": None,
+        "labor_productivity": None,
+        "cost_efficiency": None,
+        "service_quality": None,
+        "customer_satisfaction": None,
+    }
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["monthly_revenue"], at = decimal(body, at + 1, "PerformanceValues.monthly_revenue", 16, 2)
     else:
-        wrong_branch("PerformanceValues.monthly_revenue", branch)
-    if not (branch := body[at]):
-        values["currency"] = None
+        wrong_branch("PerformanceValues.monthly_revenue", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["currency"], at = text(body, at + 1, "PerformanceValues.currency")
     else:
-        wrong_branch("PerformanceValues.currency", branch)
-    if not (branch := body[at]):
-        values["occupancy_rates"] = None
+        wrong_branch("PerformanceValues.currency", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["occupancy_rates"], at = array(body, at + 1, "PerformanceValues.occupancy_rates", double)
     else:
-        wrong_branch("PerformanceValues.occupancy_rates", branch)
-    if not (branch := body[at]):
-        values["seasonal_patterns"] = None
+        wrong_branch("PerformanceValues.occupancy_rates", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["seasonal_patterns"], at = array(body, at + 1, "PerformanceValues.seasonal_patterns", double)
     else:
-        wrong_branch("PerformanceValues.seasonal_patterns", branch)
-    if not (branch := body[at]):
-        values["growth_trends"] = None
+        wrong_branch("PerformanceValues.seasonal_patterns", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["growth_trends"], at = double(body, at + 1, "PerformanceValues.growth_trends")
     else:
-        wrong_branch("PerformanceValues.growth_trends", branch)
-    if not (branch := body[at]):
-        values["labor_productivity"] = None
+        wrong_branch("PerformanceValues.growth_trends", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["labor_productivity"], at = double(body, at + 1, "PerformanceValues.labor_productivity")
     else:
-        wrong_branch("PerformanceValues.labor_productivity", branch)
-    if not (branch := body[at]):
-        values["cost_efficiency"] = None
+        wrong_branch("PerformanceValues.labor_productivity", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["cost_efficiency"], at = double(body, at + 1, "PerformanceValues.cost_efficiency")
     else:
-        wrong_branch("PerformanceValues.cost_efficiency", branch)
-    if not (branch := body[at]):
-        values["service_quality"] = None
+        wrong_branch("PerformanceValues.cost_efficiency", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["service_quality"], at = double(body, at + 1, "PerformanceValues.service_quality")
     else:
-        wrong_branch("PerformanceValues.service_quality", branch)
-    if not (branch := body[at]):
-        values["customer_satisfaction"] = None
+        wrong_branch("PerformanceValues.service_quality", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["customer_satisfaction"], at = double(body, at + 1, "PerformanceValues.customer_satisfaction")
     else:
-        wrong_branch("PerformanceValues.customer_satisfaction", branch)
+        wrong_branch("PerformanceValues.customer_satisfaction", body[at])
     record = _new(events.PerformanceValues)
     _set_values(record, values)
     _set_names(record, _PERFORMANCE_VALUES_NAMES)
@@ -253,49 +254,50 @@ _ADDRESS_NAMES: Final = set(events.Address.model_fields)
 
 
 def _address(body: bytes, at: int, _field: str) -> Read[events.Address]:
-    values: dict[str, Any] = {}
-    if not (branch := body[at]):
-        values["line1"] = None
+    values: dict[str, Any] = {
+        "line1": None,
+        "line2": None,
+        "city": None,
+        "region": None,
+        "postal_code": None,
+        "country": None,
+    }
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["line1"], at = text(body, at + 1, "Address.line1")
     else:
-        wrong_branch("Address.line1", branch)
-    if not (branch := body[at]):
-        values["line2"] = None
+        wrong_branch("Address.line1", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["line2"], at = text(body, at + 1, "Address.line2")
     else:
-        wrong_branch("Address.line2", branch)
-    if not (branch := body[at]):
-        values["city"] = None
+        wrong_branch("Address.line2", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["city"], at = text(body, at + 1, "Address.city")
     else:
-        wrong_branch("Address.city", branch)
-    if not (branch := body[at]):
-        values["region"] = None
+        wrong_branch("Address.city", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["region"], at = text(body, at + 1, "Address.region")
     else:
-        wrong_branch("Address.region", branch)
-    if not (branch := body[at]):
-        values["postal_code"] = None
+        wrong_branch("Address.region", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["postal_code"], at = text(body, at + 1, "Address.postal_code")
     else:
-        wrong_branch("Address.postal_code", branch)
-    if not (branch := body[at]):
-        values["country"] = None
+        wrong_branch("Address.postal_code", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["country"], at = text(body, at + 1, "Address.country")
     else:
-        wrong_branch("Address.country", branch)
+        wrong_branch("Address.country", body[at])
     record = _new(events.Address)
     _set_values(record, values)
     _set_names(record, _ADDRESS_NAMES)
@@ -308,43 +310,44 @@ _CONTRACT_INFO_NAMES: Final = set(events.ContractInfo.model_fields)
 
 
 def _contract_info(body: bytes, at: int, _field: str) -> Read[events.ContractInfo]:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {
+        "contract_type": None,
+        "billing_cycle": None,
+        "billing_configuration": None,
+        "start_date": None,
+        "end_date": None,
+    }
     values["contract_id"], at = entity_id(body, at, "ContractInfo.contract_id")
-    if not (branch := body[at]):
-        values["contract_type"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["contract_type"], at = text(body, at + 1, "ContractInfo.contract_type")
     else:
-        wrong_branch("ContractInfo.contract_type", branch)
-    if not (branch := body[at]):
-        values["billing_cycle"] = None
+        wrong_branch("ContractInfo.contract_type", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["billing_cycle"], at = text(body, at + 1, "ContractInfo.billing_cycle")
     else:
-        wrong_branch("ContractInfo.billing_cycle", branch)
-    if not (branch := body[at]):
-        values["billing_configuration"] = None
+        wrong_branch("ContractInfo.billing_cycle", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["billing_configuration"], at = text_map(body, at + 1, "ContractInfo.billing_configuration")
     else:
-        wrong_branch("ContractInfo.billing_configuration", branch)
-    if not (branch := body[at]):
-        values["start_date"] = None
+        wrong_branch("ContractInfo.billing_configuration", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["start_date"], at = day(body, at + 1, "ContractInfo.start_date")
     else:
-        wrong_branch("ContractInfo.start_date", branch)
-    if not (branch := body[at]):
-        values["end_date"] = None
+        wrong_branch("ContractInfo.start_date", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["end_date"], at = day(body, at + 1, "ContractInfo.end_date")
     else:
-        wrong_branch("ContractInfo.end_date", branch)
+        wrong_branch("ContractInfo.end_date", body[at])
     not_before("ContractInfo.end_date", values["end_date"], "start_date", values["start_date"])
     record = _new(events.ContractInfo)
     _set_values(record, values)
@@ -389,70 +392,71 @@ _SITE_VALUES_NAMES: Final = set(events.SiteValues.model_fields)
 
 
 def _site_values(body: bytes, at: int, _field: str) -> Read[events.SiteValues]:
-    values: dict[str, Any] = {}
-    if not (branch := body[at]):
-        values["name"] = None
+    values: dict[str, Any] = {
+        "name": None,
+        "address": None,
+        "territory_id": None,
+        "contract_info": None,
+        "parking_capacity": None,
+        "operating_hours": None,
+        "facility_type": None,
+        "location_coordinates": None,
+        "market_segment": None,
+    }
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["name"], at = text(body, at + 1, "SiteValues.name")
     else:
-        wrong_branch("SiteValues.name", branch)
-    if not (branch := body[at]):
-        values["address"] = None
+        wrong_branch("SiteValues.name", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["address"], at = _address(body, at + 1, "SiteValues.address")
     else:
-        wrong_branch("SiteValues.address", branch)
-    if not (branch := body[at]):
-        values["territory_id"] = None
+        wrong_branch("SiteValues.address", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["territory_id"], at = entity_id(body, at + 1, "SiteValues.territory_id")
     else:
-        wrong_branch("SiteValues.territory_id", branch)
-    if not (branch := body[at]):
-        values["contract_info"] = None
+        wrong_branch("SiteValues.territory_id", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["contract_info"], at = _contract_info(body, at + 1, "SiteValues.contract_info")
     else:
-        wrong_branch("SiteValues.contract_info", branch)
-    if not (branch := body[at]):
-        values["parking_capacity"] = None
+        wrong_branch("SiteValues.contract_info", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["parking_capacity"], at = int_count(body, at + 1, "SiteValues.parking_capacity")
     else:
-        wrong_branch("SiteValues.parking_capacity", branch)
-    if not (branch := body[at]):
-        values["operating_hours"] = None
+        wrong_branch("SiteValues.parking_capacity", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["operating_hours"], at = array(body, at + 1, "SiteValues.operating_hours", _opening_period)
     else:
-        wrong_branch("SiteValues.operating_hours", branch)
-    if not (branch := body[at]):
-        values["facility_type"] = None
+        wrong_branch("SiteValues.operating_hours", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["facility_type"], at = text(body, at + 1, "SiteValues.facility_type")
     else:
-        wrong_branch("SiteValues.facility_type", branch)
-    if not (branch := body[at]):
-        values["location_coordinates"] = None
+        wrong_branch("SiteValues.facility_type", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["location_coordinates"], at = _coordinates(body, at + 1, "SiteValues.location_coordinates")
     else:
-        wrong_branch("SiteValues.location_coordinates", branch)
-    if not (branch := body[at]):
-        values["market_segment"] = None
+        wrong_branch("SiteValues.location_coordinates", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["market_segment"], at = text(body, at + 1, "SiteValues.market_segment")
     else:
-        wrong_branch("SiteValues.market_segment", branch)
+        wrong_branch("SiteValues.market_segment", body[at])
     record = _new(events.SiteValues)
     _set_values(record, values)
     _set_names(record, _SITE_VALUES_NAMES)
@@ -465,42 +469,43 @@ _TERRITORY_VALUES_NAMES: Final = set(events.TerritoryValues.model_fields)
 
 
 def _territory_values(body: bytes, at: int, _field: str) -> Read[events.TerritoryValues]:
-    values: dict[str, Any] = {}
-    if not (branch := body[at]):
-        values["name"] = None
+    values: dict[str, Any] = {
+        "name": None,
+        "code": None,
+        "region": None,
+        "manager": None,
+        "boundary": None,
+    }
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["name"], at = text(body, at + 1, "TerritoryValues.name")
     else:
-        wrong_branch("TerritoryValues.name", branch)
-    if not (branch := body[at]):
-        values["code"] = None
+        wrong_branch("TerritoryValues.name", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["code"], at = text(body, at + 1, "TerritoryValues.code")
     else:
-        wrong_branch("TerritoryValues.code", branch)
-    if not (branch := body[at]):
-        values["region"] = None
+        wrong_branch("TerritoryValues.code", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["region"], at = text(body, at + 1, "TerritoryValues.region")
     else:
-        wrong_branch("TerritoryValues.region", branch)
-    if not (branch := body[at]):
-        values["manager"] = None
+        wrong_branch("TerritoryValues.region", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["manager"], at = text(body, at + 1, "TerritoryValues.manager")
     else:
-        wrong_branch("TerritoryValues.manager", branch)
-    if not (branch := body[at]):
-        values["boundary"] = None
+        wrong_branch("TerritoryValues.manager", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["boundary"], at = geojson(body, at + 1, "TerritoryValues.boundary")
     else:
-        wrong_branch("TerritoryValues.boundary", branch)
+        wrong_branch("TerritoryValues.boundary", body[at])
     record = _new(events.TerritoryValues)
     _set_values(record, values)
     _set_names(record, _TERRITORY_VALUES_NAMES)
@@ -533,22 +538,22 @@ _CONTACT_CHANGED_NAMES: Final = set(events.ContactChanged.model_fields)
 def contact_changed(body: bytes) -> events.ContactChanged:
     """Read contact_changed 1.0."""
     values, at = _envelope(body, "site_id")
+    values["old_values"] = None
+    values["new_values"] = None
     values["contact_id"], at = entity_id(body, at, "contact_id")
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _CONTACT_FIELDS)
-    if not (branch := body[at]):
-        values["old_values"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["old_values"], at = _contact_values(body, at + 1, "old_values")
     else:
-        wrong_branch("old_values", branch)
-    if not (branch := body[at]):
-        values["new_values"] = None
+        wrong_branch("old_values", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["new_values"], at = _contact_values(body, at + 1, "new_values")
     else:
-        wrong_branch("new_values", branch)
+        wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.ContactChanged)
@@ -565,14 +570,14 @@ _CONTACT_REMOVED_NAMES: Final = set(events.ContactRemoved.model_fields)
 def contact_removed(body: bytes) -> events.ContactRemoved:
     """Read contact_removed 1.0."""
     values, at = _envelope(body, "site_id")
+    values["reason"] = None
     values["contact_id"], at = entity_id(body, at, "contact_id")
-    if not (branch := body[at]):
-        values["reason"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["reason"], at = text(body, at + 1, "reason")
     else:
-        wrong_branch("reason", branch)
+        wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.ContactRemoved)
@@ -607,15 +612,15 @@ _CONTRACT_TERMINATED_NAMES: Final = set(events.ContractTerminated.model_fields)
 def contract_terminated(body: bytes) -> events.ContractTerminated:
     """Read contract_terminated 1.0."""
     values, at = _envelope(body, "site_id")
+    values["reason"] = None
     values["contract_id"], at = entity_id(body, at, "contract_id")
     values["termination_date"], at = day(body, at, "termination_date")
-    if not (branch := body[at]):
-        values["reason"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["reason"], at = text(body, at + 1, "reason")
     else:
-        wrong_branch("reason", branch)
+        wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.ContractTerminated)
@@ -632,22 +637,22 @@ _CONTRACT_UPDATED_NAMES: Final = set(events.ContractUpdated.model_fields)
 def contract_updated(body: bytes) -> events.ContractUpdated:
     """Read contract_updated 1.0."""
     values, at = _envelope(body, "site_id")
+    values["old_values"] = None
+    values["new_values"] = None
     values["contract_id"], at = entity_id(body, at, "contract_id")
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _CONTRACT_FIELDS)
-    if not (branch := body[at]):
-        values["old_values"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["old_values"], at = _contract_values(body, at + 1, "old_values")
     else:
-        wrong_branch("old_values", branch)
-    if not (branch := body[at]):
-        values["new_values"] = None
+        wrong_branch("old_values", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["new_values"], at = _contract_values(body, at + 1, "new_values")
     else:
-        wrong_branch("new_values", branch)
+        wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.ContractUpdated)
@@ -684,35 +689,35 @@ _SITE_ASSIGNED_TO_TERRITORY_NAMES: Final = set(events.SiteAssignedToTerritory.mo
 def site_assigned_to_territory(body: bytes) -> events.SiteAssignedToTerritory:
     """Read site_assigned_to_territory 1.0."""
     values, at = _envelope(body, "site_id")
+    values["previous_territory_id"] = None
+    values["effective_at"] = None
+    values["reason"] = None
+    values["approved_by"] = None
     values["territory_id"], at = entity_id(body, at, "territory_id")
-    if not (branch := body[at]):
-        values["previous_territory_id"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["previous_territory_id"], at = entity_id(body, at + 1, "previous_territory_id")
     else:
-        wrong_branch("previous_territory_id", branch)
-    if not (branch := body[at]):
-        values["effective_at"] = None
+        wrong_branch("previous_territory_id", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["effective_at"], at = timestamp(body, at + 1, "effective_at")
     else:
-        wrong_branch("effective_at", branch)
-    if not (branch := body[at]):
-        values["reason"] = None
+        wrong_branch("effective_at", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["reason"], at = text(body, at + 1, "reason")
     else:
-        wrong_branch("reason", branch)
-    if not (branch := body[at]):
-        values["approved_by"] = None
+        wrong_branch("reason", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["approved_by"], at = text(body, at + 1, "approved_by")
     else:
-        wrong_branch("approved_by", branch)
+        wrong_branch("approved_by", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.SiteAssignedToTerritory)
@@ -746,13 +751,13 @@ _SITE_DELETED_NAMES: Final = set(events.SiteDeleted.model_fields)
 def site_deleted(body: bytes) -> events.SiteDeleted:
     """Read site_deleted 1.0."""
     values, at = _envelope(body, "site_id")
-    if not (branch := body[at]):
-        values["reason"] = None
+    values["reason"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["reason"], at = text(body, at + 1, "reason")
     else:
-        wrong_branch("reason", branch)
+        wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.SiteDeleted)
@@ -769,21 +774,21 @@ _SITE_UPDATED_NAMES: Final = set(events.SiteUpdated.model_fields)
 def site_updated(body: bytes) -> events.SiteUpdated:
     """Read site_updated 1.0."""
     values, at = _envelope(body, "site_id")
+    values["old_values"] = None
+    values["new_values"] = None
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _SITE_FIELDS)
-    if not (branch := body[at]):
-        values["old_values"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["old_values"], at = _site_values(body, at + 1, "old_values")
     else:
-        wrong_branch("old_values", branch)
-    if not (branch := body[at]):
-        values["new_values"] = None
+        wrong_branch("old_values", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["new_values"], at = _site_values(body, at + 1, "new_values")
     else:
-        wrong_branch("new_values", branch)
+        wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.SiteUpdated)
@@ -800,14 +805,14 @@ _TERRITORY_BOUNDARY_CHANGED_NAMES: Final = set(events.TerritoryBoundaryChanged.m
 def territory_boundary_changed(body: bytes) -> events.TerritoryBoundaryChanged:
     """Read territory_boundary_changed 1.0."""
     values, at = _envelope(body, "territory_id")
+    values["old_boundary"] = None
     values["boundary"], at = geojson(body, at, "boundary")
-    if not (branch := body[at]):
-        values["old_boundary"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["old_boundary"], at = geojson(body, at + 1, "old_boundary")
     else:
-        wrong_branch("old_boundary", branch)
+        wrong_branch("old_boundary", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.TerritoryBoundaryChanged)
@@ -841,13 +846,13 @@ _TERRITORY_DELETED_NAMES: Final = set(events.TerritoryDeleted.model_fields)
 def territory_deleted(body: bytes) -> events.TerritoryDeleted:
     """Read territory_deleted 1.0."""
     values, at = _envelope(body, "territory_id")
-    if not (branch := body[at]):
-        values["reason"] = None
+    values["reason"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["reason"], at = text(body, at + 1, "reason")
     else:
-        wrong_branch("reason", branch)
+        wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.TerritoryDeleted)
@@ -864,21 +869,21 @@ _TERRITORY_UPDATED_NAMES: Final = set(events.TerritoryUpdated.model_fields)
 def territory_updated(body: bytes) -> events.TerritoryUpdated:
     """Read territory_updated 1.0."""
     values, at = _envelope(body, "territory_id")
+    values["old_values"] = None
+    values["new_values"] = None
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _TERRITORY_FIELDS)
-    if not (branch := body[at]):
-        values["old_values"] = None
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["old_values"], at = _territory_values(body, at + 1, "old_values")
     else:
-        wrong_branch("old_values", branch)
-    if not (branch := body[at]):
-        values["new_values"] = None
+        wrong_branch("old_values", body[at])
+    if not body[at]:
         at += 1
-    elif branch == 2:
+    elif body[at] == 2:
         values["new_values"], at = _territory_values(body, at + 1, "new_values")
     else:
-        wrong_branch("new_values", branch)
+        wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
     record = _new(events.TerritoryUpdated)

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sitelog.schemas import EventSchema, newest
@@ -81,16 +81,20 @@ def events_module(schemas: list[EventSchema]) -> str:
 
 def _imports(body: str) -> str:
     """Return the import statements for the names that the body uses."""
-    lines: list[str] = []
+    lines = ""
     for module, names in _IMPORTS.items():
-        if module in _BLANK_LINE_BEFORE:
-            lines.append("")
-        used = [name for name in names if re.search(rf"\b{name}\b", body)]
-        line = f"from {module} import {', '.join(used)}"
-        if len(line) > _LINE_LENGTH:
-            line = f"from {module} import (\n" + "".join(f"    {name},\n" for name in used) + ")"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+        lines += "\n" if module in _BLANK_LINE_BEFORE else ""
+        lines += import_statement(module, names, body)
+    return lines
+
+
+def import_statement(module: str, names: Iterable[str], body: str) -> str:
+    """Return the statement that imports those of the names that the body uses, as the formatter would have it."""
+    used = [name for name in names if re.search(rf"\b{name}\b", body)]
+    line = f"from {module} import {', '.join(used)}\n"
+    if len(line) > _LINE_LENGTH:
+        line = f"from {module} import (\n" + "".join(f"    {name},\n" for name in used) + ")\n"
+    return line
 
 
 def changeable_records(events: list[EventSchema]) -> set[str]:

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from fastavro import parse_schema, schemaless_writer
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +72,17 @@ def test_what_was_encoded_is_decoded_with_a_fingerprint(event_type: str, data: s
     assert decoded.event.model_dump() == event.model_dump()
     assert CODEC.decode_body(decoded.fingerprint, decoded.body) == event
     assert value[:2] == b"\xc3\x01"
+
+
+@every_event
+@few
+@given(data=st.data())
+def test_another_library_reads_what_was_encoded(event_type: str, data: st.DataObject) -> None:
+    event = data.draw(events(event_type))
+    stream = BytesIO(CODEC.encode(event)[10:])
+    values = schemaless_reader(stream, parse_schema(dict(newest(load())[event_type].schema)), None)
+    assert values == _lists(event.model_dump())
+    assert stream.read() == b""
 
 
 @every_event
