@@ -1,8 +1,10 @@
 """Faust's worker, made to end in time and to leave the logs alone."""
 
 import gc
+import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 import faust
@@ -12,10 +14,22 @@ from mode import ServiceT
 from sitelog.streams.app import BatchApp
 from sitelog.streams.errors import SitelogError, UnavailableError
 
+log = logging.getLogger("sitelog.worker")
+
 EXIT_HARD_STOP: Final = 71
 
 COLLECT_AFTER_OBJECTS: Final = 200_000
 """Every batch makes tens of thousands of objects and no cycles: looking for some costs up to 40 % of the time."""
+
+LOG_SECONDS_MAX: Final = 1.0
+"""For the last line of the log."""
+
+
+def in_background(seconds: float, do: Callable[..., object], *args: object) -> None:
+    """Do something later, unless the process has ended by then."""
+    timer = threading.Timer(seconds, do, args)
+    timer.daemon = True
+    timer.start()
 
 
 class SitelogWorker(faust.Worker):
@@ -53,10 +67,17 @@ class SitelogWorker(faust.Worker):
             raise
 
     def _schedule_shutdown(self, signal: Any) -> None:
-        timer = threading.Timer(self._shutdown_seconds, os._exit, (EXIT_HARD_STOP,))
-        timer.daemon = True
-        timer.start()
+        in_background(self._shutdown_seconds, self._stop_hard)
         super()._schedule_shutdown(signal)
+
+    def _stop_hard(self) -> None:
+        in_background(LOG_SECONDS_MAX, os._exit, EXIT_HARD_STOP)  # whoever hangs may hold the log's lock
+        log.critical(
+            "still busy %g s after the signal to stop: what is under way rolls back, and is read again (exit %d)",
+            self._shutdown_seconds,
+            EXIT_HARD_STOP,
+        )
+        os._exit(EXIT_HARD_STOP)
 
     def _setproctitle(self, info: str, *, ident: str = "sitelog") -> None:
         """Leave the process's title alone: it shows the command that was typed."""

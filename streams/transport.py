@@ -291,6 +291,8 @@ class BatchConsumer(driver.Consumer):
 
     async def wait_empty(self) -> None:
         """Let the transactions that are under way finish, for a bounded time: the fence protects the rest."""
+        if self.app.should_stop:
+            self._new_term()  # nothing more is begun, nor tried again: that is the next start's
         if not await self.app.sink.wait_idle(self.app.drain_seconds):
             self.log.warning("batches still under way after %.0f s are left to the fence", self.app.drain_seconds)
         await self.commit()

@@ -23,6 +23,8 @@ class PostgresProxy:
         self._commits_to_lose = 0
         self._gate = asyncio.Event()
         self._gate.set()
+        self._gone = False
+        self._writers: set[asyncio.StreamWriter] = set()
 
     def lose_commits(self, count: int) -> None:
         """Cut the connections of the next commits, when Postgres has done them and before the client hears of it."""
@@ -39,9 +41,19 @@ class PostgresProxy:
     def release(self) -> None:
         self._gate.set()
 
+    def vanish(self) -> None:
+        """Cut every connection, and take no other."""
+        self._gone = True
+        for writer in self._writers:
+            writer.close()
+
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if self._gone:
+            to_client.close()
+            return
         server, to_server = await asyncio.open_connection(LOOPBACK, self._postgres_port)
         answers = asyncio.create_task(pass_on(server, to_client))
+        self._writers |= {to_client, to_server}
         try:
             while request := await client.read(CHUNK_BYTES):
                 if request == BEGIN and not self._gate.is_set():

@@ -123,6 +123,31 @@ async def test_sigterm_under_load_ends_cleanly_and_the_next_start_goes_on(rig: R
     await rig.check()
 
 
+async def test_sigterm_while_postgres_is_away_ends_cleanly(rig: Rig) -> None:
+    async with open_proxy(rig.services.state.postgres_port) as proxy:
+        worker = await rig.worker(postgres_port=proxy.port)
+        proxy.vanish()
+        await rig.ledger.append_all(islice(Lives(9), 500))
+        await until("a batch that fails", lambda: worker.complains("]: Postgres: "))
+        worker.send(signal.SIGTERM)
+        at = monotonic()
+        assert await worker.ends() == 0
+        report("SIGTERM to the end while Postgres is away", at)
+
+
+async def test_sigterm_while_postgres_hangs_ends_in_time_with_71(rig: Rig) -> None:
+    async with open_proxy(rig.services.state.postgres_port) as proxy:
+        worker = await rig.worker(postgres_port=proxy.port, shutdown_seconds=3)
+        proxy.hold()
+        await rig.ledger.append_all(islice(Lives(10), 500))
+        await proxy.held.wait()
+        worker.send(signal.SIGTERM)
+        at = monotonic()
+        assert await worker.ends() == 71
+        assert report("SIGTERM to the end while Postgres hangs", at) < 3 + SLACK_SECONDS
+        assert worker.log()[-1]["message"].startswith("still busy 3 s after the signal to stop: what is under way ")
+
+
 async def test_a_zombie_is_fenced_and_comes_back_by_itself(rig: Rig) -> None:
     async with open_proxy(rig.services.state.postgres_port) as proxy:
         zombie, other = await asyncio.gather(rig.worker(postgres_port=proxy.port), rig.worker())
