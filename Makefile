@@ -5,6 +5,8 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Test files side by side, each with a Kafka and a Postgres of its own: most of them wait for something.
+JOBS ?= 2
 PACKAGES := schemas streams projections agents deploy cli
 # What a fresh Debian or Ubuntu lacks for the embedded Kafka and the virtual environment.
 APT := apt-get install -y openjdk-17-jre-headless maven make python3-venv
@@ -46,7 +48,7 @@ status: setup ## Say what is running, and where
 	$(BIN)/sitelog status
 
 test: lint types ## Run every check and every test, on real Kafka and Postgres
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 unit: setup ## Run the tests that need no services: seconds
 	$(BIN)/pytest -m 'not services'
