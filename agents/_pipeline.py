@@ -146,7 +146,8 @@ class Pipeline:
                 async with self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
                     outcome = await self._projector.apply(connection, part, check_known=check_known)
             except Exception as error:
-                if seen_before(error) and not check_known:
+                if seen_before(error):
+                    # Looked for already, it has just come in by another partition: the next look finds it.
                     check_known = True
                     self._wary[lane] = WARY_BATCHES
                 elif transient(error):

@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from sitelog.projections._projection import BOOKKEEPING
-from sitelog.projections._rebuild import NEXT
+from sitelog.projections._projection import BOOKKEEPING, NEXT
 from sitelog.projections._table import Table
 
 # Every name in this SQL is a literal of a read model's file; values are parameters.

@@ -80,25 +80,26 @@ class Intake:
     def retake(self, item: Item) -> None:
         """Take a record that was put aside, and close it unless it has to stay."""
         repeated = item.event is not None and item.event.event_id in self._seen
+        self.taken.parked.pop(_place(item), None)
         self.take(item)
         if _place(item) not in self.taken.parked:
             self._close(item, "discarded" if repeated else "applied")
 
-    def _apply_or_stop(self, item: Item, event: Event) -> bool:
+    def _apply_or_stop(self, item: Item, event: Event) -> None:
         try:
             self._apply(item, event)
         except Waits as waits:
             self._put(item, "waiting", waits)
             self._stopped[item.entity_id] = "waiting"
             self._waiting[item.entity_id] = [item]
-            return False
         except Park as park:
             self._stop(item, park)
-            return False
-        return True
 
     def _create_and_release(self, item: Item, event: Event) -> None:
-        """Apply the creation that others wait for, and then those that waited, in their order."""
+        """Apply the creation that others wait for, and then take those that waited again, in their order.
+
+        Among them may be creations that could not be applied before this one, and that others wait for.
+        """
         entity = item.entity_id
         try:
             self._apply(item, event)
@@ -106,28 +107,9 @@ class Intake:
             self._put(item, "behind", park)
             self._waiting.setdefault(entity, []).append(item)
             return
-        queue = self._waiting.pop(entity, [])
         del self._stopped[entity]
-        for position, waiting in enumerate(queue):
-            if not self._release(waiting):
-                for behind in queue[position + 1 :]:
-                    self._put(behind, "behind", Park("behind", "an earlier event of this entity is put aside"))
-                self._waiting[entity] = queue[position:]
-                return
-
-    def _release(self, item: Item) -> bool:
-        event = item.event
-        if event is None:
-            self._stop(item, item.problem or Park("unreadable", "no event"))
-            return False
-        if event.event_id in self._seen:
-            self.taken.duplicates += 1
-            self._close(item, "discarded")
-            return True
-        if self._apply_or_stop(item, event):
-            self._close(item, "applied")
-            return True
-        return False
+        for waiting in self._waiting.pop(entity, []):
+            self.retake(waiting)
 
     def _apply(self, item: Item, event: Event) -> None:
         seq = self.log_seq + 1
@@ -178,7 +160,6 @@ class Intake:
         self.taken.parked[_place(item)] = ParkedRow(item, status, park.reason, str(park))
 
     def _close(self, item: Item, status: Any) -> None:
-        self.taken.parked.pop(_place(item), None)
         if item.parked_id is not None:
             self.taken.closed.append(Closed(item.parked_id, status))
 

@@ -16,6 +16,12 @@ V = TypeVar("V")
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Key | None]
 
+NAME_CHARACTERS_MAX: Final = 63
+"""Postgres cuts longer names, without an error."""
+
+NEXT: Final = "_next"
+"""What the names of tables end in that a replay builds, until they take the place of those in use."""
+
 BOOKKEEPING: Final = {
     "version": "bigint NOT NULL",
     "field_versions": "json",
@@ -54,7 +60,7 @@ def change_of(event: Any) -> Change:
     return Change(event.changed_fields, event.old_values, event.new_values)
 
 
-Kind = Literal["creates", "changes", "records", "merges"]
+Kind = Literal["creates", "changes", "records", "merges", "follows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,10 @@ class Projection(Generic[Row]):
         reserved = sorted(self.columns.keys() & BOOKKEEPING.keys())
         if reserved:
             raise ValueError(f"{self.name}: {reserved} are kept by the store; name the fields differently")
+        fresh = f"{self.table}{NEXT}"
+        longest = max([f"{fresh}_pkey", *(f"{fresh}_{'_'.join(columns)}_idx" for columns in self.indexes)], key=len)
+        if len(longest) > NAME_CHARACTERS_MAX:
+            raise ValueError(f"{self.name}: {longest} is longer than the {NAME_CHARACTERS_MAX} characters of Postgres")
         if self.tombstone is not None and self.tombstone not in self.columns:
             raise ValueError(f"{self.name}: tombstone {self.tombstone!r} is not a field of {self.row.__name__}")
 
@@ -205,7 +215,7 @@ Rows = tuple[Row, ...]
 class History(Projection[Row]):
     """A read model with any number of rows per entity, such as time ranges: the fold sees them all, in key order.
 
-    Handlers are registered with `records` and take and return all rows of the entity; what they leave out
+    Handlers are registered with `follows` and take and return all rows of the entity; what they leave out
     is removed, what they change is written.
     """
 
@@ -219,4 +229,9 @@ class History(Projection[Row]):
         def key(event: Any) -> Key | None:
             return (event.entity_id,) if when is None or when(event) else None
 
-        return self._register("records", events, key)
+        return self._register("follows", events, key)
+
+    def _add(self, event: type[Event], handler: Handler) -> None:
+        if handler.kind != "follows":
+            raise ValueError(f"{self.name}: a History takes its events with `follows`, not with `{handler.kind}`")
+        super()._add(event, handler)

@@ -8,15 +8,13 @@ from typing import Any, Final
 from sitelog.projections import _conflicts, _log
 from sitelog.projections._fold import At, Fold
 from sitelog.projections._log import Logged
+from sitelog.projections._projection import NEXT
 from sitelog.projections._registry import Plan
 from sitelog.projections._tables import Tables
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec, Undecodable
 from sitelog.streams.errors import Halt, Park
 from sitelog.streams.settings import ReplaySettings
-
-NEXT: Final = "_next"
-"""What the fresh tables' names end in until they take the place of those in use."""
 
 SCHEMAS: Final = "SELECT schema::text FROM sitelog.avro_schema"
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from sitelog.projections._rebuild import NEXT
+from sitelog.projections._projection import NEXT
 from sitelog.projections._table import Table
 from sitelog.streams.errors import Halt
 

@@ -94,9 +94,14 @@ class Oracle:
         elif event.entity_id in self.stopped:
             return
         elif event.entity_id not in self.waiting:
-            self._try_in_turn(event.entity_id, [(event, append_time)])
+            if not self._applies(event, append_time):
+                self.waiting[event.entity_id] = [(event, append_time)]
         elif self._creates_what_is_missing(event) and self._applies(event, append_time):
-            self._try_in_turn(event.entity_id, self.waiting.pop(event.entity_id))
+            for waiting, since in self.waiting.pop(event.entity_id):
+                if waiting is None:
+                    self.stop(event.entity_id)
+                else:
+                    self.apply(waiting, append_time=since)
         else:
             self.waiting[event.entity_id].append((event, append_time))
 
@@ -118,19 +123,6 @@ class Oracle:
             ]
             for table, rows in self.rows.items()
         }
-
-    def _try_in_turn(self, entity_id: str, queue: list[Any]) -> None:
-        while queue:
-            event, append_time = queue[0]
-            if event is None:
-                self.stopped.add(entity_id)
-                return
-            if event.event_id in self._seen:
-                self.duplicates += 1
-            elif not self._applies(event, append_time):
-                self.waiting[entity_id] = queue
-                return
-            queue = queue[1:]
 
     def _applies(self, event: Any, append_time: datetime | None) -> bool:
         try:

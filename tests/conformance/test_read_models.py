@@ -16,8 +16,7 @@ from sitelog.projections._columns import POSTGRES_TYPES
 from sitelog.projections._compare import compare_sql
 from sitelog.projections._database import connect
 from sitelog.projections._install import install, owner_of
-from sitelog.projections._projection import BOOKKEEPING, Projection
-from sitelog.projections._rebuild import NEXT
+from sitelog.projections._projection import BOOKKEEPING, NAME_CHARACTERS_MAX, NEXT, Projection
 from sitelog.projections._registry import Plan
 from sitelog.projections._switch import create_fresh
 from sitelog.projections._table import Table
@@ -29,8 +28,6 @@ from tests.lives import Lives
 from tests.memory import PARTITIONS, MemoryStore, item_of, unreadable
 from tests.read_models import EVERY, EXAMPLE, OPEN_SITES, OURS
 from tests.written import open_log
-
-NAME_CHARACTERS_MAX = 63
 
 RELATIONS = """
 SELECT relname, oid, pg_relation_filenode(oid)

@@ -101,8 +101,16 @@ async def test_rows_are_the_same_however_few_of_them_are_in_memory(written: Writ
 
 async def test_one_event_at_a_time_is_read_where_events_are_large(written: Written) -> None:
     small = written.settings.replay.model_copy(update={"batch_bytes_max": 1})
-    report = await replay(written.settings.model_copy(update={"replay": small}), OURS, ["territories"], verify=True)
+    told: list[int] = []
+    report = await replay(
+        written.settings.model_copy(update={"replay": small}),
+        OURS,
+        ["territories"],
+        verify=True,
+        progress=lambda done, _: told.append(done),
+    )
     assert report.differences == ()
+    assert told == list(range(1, report.events + 1))
 
 
 async def test_processes_fold_the_partitions_side_by_side(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
