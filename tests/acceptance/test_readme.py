@@ -2,13 +2,14 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import watched_folder
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,17 +21,14 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A checkout's folder as `make setup` leaves it, with a stack of its own that ends with the test."""
-    # Postgres runs as another user and must reach its data: pytest's own temporary folders are closed to it.
-    folder = Path("/tmp") / f"sitelog-readme-{os.getpid()}"  # noqa: S108
-    folder.mkdir(mode=0o755)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkout's folder as `make setup` leaves it; the stack in it ends with the test, however that ends."""
+    folder = tmp_path_factory.mktemp("readme")
     (folder / ".venv").symlink_to(BIN.parent)
-    try:
+    with watched_folder() as stack:
+        (folder / ".sitelog").symlink_to(stack)
         yield folder
-    finally:
         shell("sitelog down", folder)
-        shutil.rmtree(folder)
 
 
 def shell(command: str, folder: Path, timeout: float = 170) -> subprocess.CompletedProcess[str]:
