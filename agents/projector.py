@@ -14,7 +14,7 @@ from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
-from sitelog.projections._database import connect, open_pool
+from sitelog.projections._database import open_pool, session
 from sitelog.projections._install import check
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
@@ -87,11 +87,8 @@ class Registry(Service):
 async def preflight(settings: Settings, planned: Plan) -> None:
     """Check what a worker needs before it joins the group: topics, tables, rights. Raises what is wrong."""
     await check_topics(settings)
-    connection = await connect(settings.database_config.primary, application=f"sitelog {CONSUMER}")
-    try:
+    async with session(settings.database_config.primary, application=f"sitelog {CONSUMER}") as connection:
         await check(connection, planned.projections)
-    finally:
-        await connection.close()
 
 
 def build(settings: Settings) -> SitelogWorker:

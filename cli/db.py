@@ -35,14 +35,11 @@ def check(config: ConfigOption = None) -> None:
 
 async def _check(settings: Settings) -> None:
     from sitelog.projections import _install  # noqa: PLC0415
-    from sitelog.projections._database import connect  # noqa: PLC0415
+    from sitelog.projections._database import session  # noqa: PLC0415
     from sitelog.projections._registry import load  # noqa: PLC0415
 
-    connection = await connect(settings.database_config.primary)
-    try:
+    async with session(settings.database_config.primary) as connection:
         await _install.check(connection, load())
-    finally:
-        await connection.close()
 
 
 def _name(settings: Settings) -> str:

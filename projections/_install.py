@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from sitelog.projections import _log
-from sitelog.projections._database import connect
+from sitelog.projections._database import session
 from sitelog.projections._projection import BOOKKEEPING, Projection
 from sitelog.projections._read_models import refuse_incomplete
 from sitelog.projections._registry import load
@@ -87,9 +87,11 @@ async def install(settings: Settings, projections: Sequence[Projection[Any]] | N
     The read models are those of `load()` unless others are given. All in one transaction, as the owner. Raises
     ConfigError where the owner lacks rights and Halt where the database is newer than this code.
     """
-    connection = await connect(owner_of(settings), application="sitelog db init")
     try:
-        async with connection.transaction():
+        async with (
+            session(owner_of(settings), application="sitelog db init") as connection,
+            connection.transaction(),
+        ):
             await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
             await _install(connection, settings, load() if projections is None else projections)
     except asyncpg.InsufficientPrivilegeError as error:
@@ -97,8 +99,6 @@ async def install(settings: Settings, projections: Sequence[Projection[Any]] | N
             f"database_config.owner {owner_of(settings).username} lacks rights: {error}. It must own the database "
             "or be granted CREATE on it and on its schema public"
         ) from error
-    finally:
-        await connection.close()
 
 
 async def _install(connection: Any, settings: Settings, projections: Sequence[Projection[Any]]) -> None:

@@ -51,7 +51,11 @@ class PostgresProxy:
         if self._gone:
             to_client.close()
             return
-        server, to_server = await asyncio.open_connection(LOOPBACK, self._postgres_port)
+        try:
+            server, to_server = await asyncio.open_connection(LOOPBACK, self._postgres_port)
+        except OSError:
+            to_client.close()
+            return
         answers = asyncio.create_task(pass_on(server, to_client))
         self._writers |= {to_client, to_server}
         try:

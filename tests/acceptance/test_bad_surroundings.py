@@ -1,5 +1,6 @@
 """A worker that can't work says so in one line, with what to do, and ends with a code that means something."""
 
+import asyncio
 import socket
 import time
 import uuid
@@ -18,11 +19,18 @@ from sitelog.streams.topics import create_topics
 from tests.commit_proxy import open_for_one_connection
 from tests.conftest import Services
 from tests.rig import config_values, write_config
+from tests.until import until
 from tests.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
 EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_FAILED, EXIT_TOPICS = 2, 69, 70, 79
+
+CUT_OFF = """
+SELECT count(pg_terminate_backend(pid))
+FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'sitelog projector' AND wait_event_type = 'Lock'
+"""
 
 Refusal = Callable[..., Awaitable[str]]
 
@@ -235,6 +243,24 @@ async def test_postgres_that_is_not_there_is_told_promptly(
     assert time.monotonic() - since < 15
     assert "can't be reached" in said
     assert said.endswith("Is it running?")
+
+
+async def test_postgres_that_goes_away_while_the_worker_checks_it(
+    refusal: Refusal, services: Services, own_database: str
+) -> None:
+    async with (
+        superuser(services, own_database) as looking,
+        superuser(services, own_database) as locking,
+        locking.transaction(),
+    ):
+        await locking.execute("LOCK TABLE sitelog.schema_version")
+        refused = asyncio.create_task(refusal(config_values(services, own_database), EXIT_UNAVAILABLE))
+        await until("the check", lambda: looking.fetchval(CUT_OFF))
+
+        said = await refused
+
+    assert "can't be reached: " in said
+    assert said.endswith("terminating connection due to administrator command. Is it running?")
 
 
 async def test_a_port_that_is_taken(refusal: Refusal, services: Services, database_name: str) -> None:
