@@ -4,6 +4,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -118,6 +119,8 @@ def _start(done: Any, parent: int) -> None:
     _done, _parent = done, parent
     # Folding makes millions of objects and no cycles: looking for some would cost a quarter of the time.
     gc.disable()
+    # A Ctrl-C is for the replay, which then tells its processes to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _refold_in_process(settings: Settings, names: Sequence[str], span: Span, slot: int) -> None:

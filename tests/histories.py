@@ -121,11 +121,8 @@ def begun(draw: st.DrawFn) -> list[Event]:
 class Unreadable:
     """A record of this entity that nobody can decode."""
 
+    topic: str
     entity_id: str
-
-    @property
-    def topic(self) -> str:
-        return "customer-sites-events" if self.entity_id in SITES else "territory-events"
 
 
 Happening = Event | Unreadable
@@ -139,7 +136,8 @@ def histories(draw: st.DrawFn) -> list[Happening]:
     for again in draw(st.lists(st.sampled_from(happened), max_size=3)):
         happened.insert(draw(st.integers(happened.index(again) + 1, len(happened))), again)
     for entity_id in draw(st.lists(st.sampled_from(SITES + TERRITORIES), max_size=1)):
-        happened.insert(draw(st.integers(0, len(happened))), Unreadable(entity_id))
+        topic = "customer-sites-events" if entity_id in SITES else "territory-events"
+        happened.insert(draw(st.integers(0, len(happened))), Unreadable(topic, entity_id))
     return happened
 
 

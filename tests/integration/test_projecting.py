@@ -1,0 +1,67 @@
+"""Whatever happens to sites and territories, real Postgres holds the rows that an independent fold ends in."""
+
+from collections.abc import AsyncIterator
+from itertools import count, islice
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sitelog.agents.replay import replay
+from sitelog.streams.settings import Settings
+from tests.histories import Happening, Unreadable, histories
+from tests.lives import Lives
+from tests.oracle import compare
+from tests.read_models import OURS
+from tests.written import WrittenLog, open_log
+
+pytestmark = pytest.mark.services
+
+NUMBERS = count()
+
+
+@pytest.fixture(params=["last_write_wins", "reject"])
+async def log(request: pytest.FixtureRequest, database: Settings) -> AsyncIterator[WrittenLog]:
+    async with open_log(database, OURS, request.param) as log:
+        yield log
+        assert log.oracle.conflicts
+    report = await replay(database, OURS, verify=True)
+    assert report.differences == ()
+    assert report.events == len(log.oracle.applied)
+
+
+def renamed(history: list[Happening]) -> list[Happening]:
+    """The same with sites, territories and event ids that no history before had: they all share one database."""
+    number = next(NUMBERS)
+
+    def apart(one: Happening) -> Happening:
+        if isinstance(one, Unreadable):
+            return Unreadable(one.topic, f"{number}-{one.entity_id}")
+        values: dict[str, Any] = {
+            one.key_field: f"{number}-{one.entity_id}"[:100],
+            "event_id": str(uuid5(NAMESPACE_URL, f"{number}-{one.event_id}")),
+        }
+        return one.model_copy(update=values)
+
+    return [apart(one) for one in history]
+
+
+shared_database = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+
+
+@shared_database
+@given(history=histories(), sizes=st.lists(st.integers(1, 6), max_size=6))
+async def test_tangled_histories(log: WrittenLog, history: list[Happening], sizes: list[int]) -> None:
+    await log.write(renamed(history), sizes=sizes)
+    async with log.pool.acquire() as connection:
+        assert await compare(connection, log.oracle) == []
+
+
+async def test_lives(log: WrittenLog) -> None:
+    await log.write(islice(Lives(7, sites=40), 1_500), sizes=[500, 300, 1, 1, 1])
+    async with log.pool.acquire() as connection:
+        assert await compare(connection, log.oracle) == []
