@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import date
 from typing import Any, Final
 
 import asyncpg
@@ -16,6 +17,10 @@ TRANSACTION_TIMEOUT_SINCE: Final = (17, 0)
 """The Postgres version that knows transaction_timeout."""
 
 COMMAND_TIMEOUT_SECONDS: Final = 20.0
+
+POSTGRES_DAY_0: Final = date(2000, 1, 1).toordinal()
+"""What Postgres counts days from."""
+
 CLOSE_SECONDS_MAX: Final = 2.0
 
 TRANSIENT: Final = (
@@ -61,6 +66,7 @@ async def open_pool(
 
     async def prepare(connection: asyncpg.Connection) -> None:
         await limit_transactions(connection, worker)
+        await keep_dates(connection)
 
     try:
         pool: asyncpg.Pool = await asyncpg.create_pool(
@@ -80,6 +86,17 @@ async def open_pool(
 
 async def keep_session(_: asyncpg.Connection) -> None:
     """Spare the round trip that asyncpg resets a session with: nothing here changes one."""
+
+
+async def keep_dates(connection: asyncpg.Connection) -> None:
+    """Let 9999-12-31, which many contracts end on, be that day: asyncpg takes it for infinity."""
+    await connection.set_type_codec(
+        "date",
+        schema="pg_catalog",
+        format="tuple",
+        encoder=lambda day: (day.toordinal() - POSTGRES_DAY_0,),
+        decoder=lambda days: date.fromordinal(days[0] + POSTGRES_DAY_0),
+    )
 
 
 async def limit_transactions(connection: asyncpg.Connection, worker: WorkerSettings | None) -> None:
@@ -103,6 +120,7 @@ async def connect(
             timeout=database.connection_pool.connection_timeout / 1000,
         )
         await limit_transactions(connection, worker)
+        await keep_dates(connection)
     except Exception as error:
         raise refusal(database, error) from error
     return connection

@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator
 from itertools import count, islice
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sitelog.agents.replay import replay
+from sitelog.projections._table import BULK_ROWS
+from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from tests.histories import Happening, Unreadable, histories
 from tests.lives import Lives
@@ -20,6 +22,7 @@ from tests.written import WrittenLog, open_log
 pytestmark = pytest.mark.services
 
 NUMBERS = count()
+OPEN_END = {"contract_id": "contract-1", "end_date": "9999-12-31"}
 
 
 @pytest.fixture(params=["last_write_wins", "reject"])
@@ -65,3 +68,24 @@ async def test_lives(log: WrittenLog) -> None:
     await log.write(islice(Lives(7, sites=40), 1_500), sizes=[500, 300, 1, 1, 1])
     async with log.pool.acquire() as connection:
         assert await compare(connection, log.oracle) == []
+
+
+async def test_the_first_and_the_last_day_are_days_and_not_infinity(database: Settings) -> None:
+    """Whoever reads with plain SQL sees the day that the producer named, and so does whoever changes the row."""
+    site = example("site_created", site_data={"contract_info": {**OPEN_END, "start_date": "0001-01-01"}})
+    many = [  # enough for every partition to write them by COPY
+        site.model_copy(update={"site_id": f"garage-{number}", "event_id": str(uuid4())})
+        for number in range(10 * BULK_ROWS)
+    ]
+    async with open_log(database, OURS) as log:
+        await log.write([site])
+        await log.write([example("contract_terminated", termination_date="9999-12-31"), *many])
+        rows = await log.pool.fetch(
+            "SELECT DISTINCT start_date::text, end_date::text, terminated_on::text FROM contracts ORDER BY 3"
+        )
+        assert [tuple(row) for row in rows] == [
+            ("0001-01-01", "9999-12-31", "9999-12-31"),
+            ("0001-01-01", "9999-12-31", None),
+        ]
+        async with log.pool.acquire() as connection:
+            assert await compare(connection, log.oracle) == []
