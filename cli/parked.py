@@ -138,7 +138,7 @@ def retry(
 ) -> int:
     """Take the parked events of an entity again, in their order: once the reason is gone, it moves again.
 
-    Workers may run meanwhile. Each entity is one transaction: it moves on as far as it can, or nothing changes.
+    Workers may run meanwhile. Each entity moves on as far as it can; every event is applied once.
     With --json each is one line. Exits with 0, with 1 if one is still stopped or the one named was not stopped, and
     with 69 if Postgres can't be reached.
     """

@@ -24,6 +24,13 @@ SELECT parked_id, kafka_offset, entity_id, status, append_time, key, value, head
 FROM sitelog.parked_event
 WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
 ORDER BY kafka_offset
+LIMIT $4
+"""
+
+COUNT: Final = """
+SELECT count(*)
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = $3
 """
 
 INSERT: Final = """
@@ -93,11 +100,16 @@ class Shelf:
         rows = await self.connection.fetch(STOPPED, self.consumer, self.log_partition, list(entities))
         return {row["entity_id"]: row["status"] for row in rows}
 
-    async def open(self, entities: Collection[str]) -> list[tuple[Item, Status]]:
-        """Return the entities' open events in their order, not decoded yet."""
+    async def count(self, entity_id: str) -> int:
+        """Return how many open events the entity has."""
+        count: int = await self.connection.fetchval(COUNT, self.consumer, self.log_partition, entity_id)
+        return count
+
+    async def open(self, entities: Collection[str], limit: int | None = None) -> list[tuple[Item, Status]]:
+        """Return the entities' open events, or the first so many, in their order, not decoded yet."""
         if not entities:
             return []
-        rows = await self.connection.fetch(OPEN, self.consumer, self.log_partition, list(entities))
+        rows = await self.connection.fetch(OPEN, self.consumer, self.log_partition, list(entities), limit)
         return [(_item(row), row["status"]) for row in rows]
 
     async def unseen(self, items: Sequence[Item]) -> list[Item]:

@@ -1,12 +1,13 @@
 """Puts stopped entities in motion again: their parked events, in their order, exactly once, beside running workers."""
 
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from sitelog.projections import _positions
 from sitelog.projections._database import refused_data
+from sitelog.projections._intake import Taken
 from sitelog.projections._items import Item, reread
 from sitelog.projections._log import seen_before
 from sitelog.projections._parked import ParkedRow, Shelf
@@ -15,6 +16,9 @@ from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Park, Retry
 
 ENTITIES_AT_ONCE: Final = 500
+
+EVENTS_AT_ONCE: Final = 2_000
+"""Applied in one transaction, as in a worker's batch: nobody waits longer for the lock than for another worker."""
 
 # An event without key and id stops nobody, and no retry can help it.
 STOPPED: Final = """
@@ -72,12 +76,16 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What became of an entity's parked events. `culprit` is the one that stops it still, None if it moves."""
+    """What became of an entity's parked events: `left` are open, `untried` of them weren't taken again.
+
+    `culprit` is the one that stops the entity still, None if it moves.
+    """
 
     entity: Stopped
     applied: int
     repeated: int
     left: int
+    untried: int
     culprit: ParkedRow | None
 
 
@@ -93,8 +101,9 @@ class _Task:
 class Unpark:
     """Applies one consumer's parked events through the transaction of its projector.
 
-    Everything about an entity happens in one transaction, under the row lock of its partition's position: a worker
-    that is at this partition waits for it, and goes on. The position's offset, anchor and epoch stay.
+    An entity moves on in transactions of a worker's size, each under the row lock of its partition's position: a
+    worker that is at this partition waits for one, and goes on. The position's offset, anchor and epoch stay. Between
+    two of them the entity is still stopped: those behind are applied before anything new.
     """
 
     def __init__(self, projector: Projector, codec: Codec, consumer: str, read_models: Collection[str]) -> None:
@@ -118,7 +127,8 @@ class Unpark:
     async def retry(self, connection: Any, entity: Stopped) -> Moved:
         """Take an entity's parked events again; what still can't be applied stays, with the reason of today.
 
-        Raises Retry while a schema registry that is needed can't be reached; then nothing has changed.
+        Raises Retry while a schema registry that is needed can't be reached. Whatever it raises, what was applied
+        until then is, and a retry goes on from there.
         """
         return await self._settle(connection, _Task(entity, None, {}))
 
@@ -128,13 +138,26 @@ class Unpark:
         return None if row is None else await self._settle(connection, _Task(Stopped(*row), discard, {}))
 
     async def _settle(self, connection: Any, task: _Task) -> Moved:
+        applied = repeated = 0
+        limit = EVENTS_AT_ONCE
+        while True:
+            moved = await self._attempt(connection, task, limit)
+            applied += moved.applied
+            repeated += moved.repeated
+            if moved.untried and moved.culprit is not None and moved.culprit.status == "waiting":
+                limit *= 2  # what it waits for may be further back
+            elif not moved.untried or moved.culprit is not None:
+                return replace(moved, applied=applied, repeated=repeated)
+
+    async def _attempt(self, connection: Any, task: _Task, limit: int) -> Moved:
+        """Move an entity on by so many events at most, in one transaction."""
         while True:
             entity = task.entity
             frames = await connection.fetch(FRAMES, self._consumer, entity.log_partition, entity.entity_id)
             await self._codec.prepare([row[0] for row in frames])
             try:
                 async with connection.transaction():
-                    return await self._move(connection, task)
+                    return await self._move(connection, task, limit)
             except Retry:
                 continue  # one more has come meanwhile, with a schema of its own
             except Exception as error:
@@ -142,13 +165,12 @@ class Unpark:
                     continue  # the same event has just come in by another partition: now it is known
                 if not refused_data(error):
                     raise
-                culprit = await self._culprit(connection, task)
+                culprit = await self._culprit(connection, task, limit)
                 if culprit is None:
                     raise
                 task.refused[culprit] = Park("refused_by_database", f"{type(error).__name__}: {error}")
 
-    async def _move(self, connection: Any, task: _Task, first: int | None = None) -> Moved:
-        """Do it all, with the first so many events only if `first` says so."""
+    async def _move(self, connection: Any, task: _Task, limit: int) -> Moved:
         entity = task.entity
         position = await _positions.lock(connection, self._consumer, entity.topic, entity.partition)
         if position is None:
@@ -158,17 +180,15 @@ class Unpark:
         if task.discard is not None:
             discard = task.discard
             await connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
-        items = await self._open(shelf, task)
-        work = await self._projector.begin(shelf, position, items[:first], stopped={}, waiting={}, check_known=True)
-        for item in items[:first]:
+        items = await self._open(shelf, task, limit)
+        work = await self._projector.begin(shelf, position, items, stopped={}, waiting={}, check_known=True)
+        for item in items:
             work.intake.retake(item)
         await self._projector.write(connection, position, work)
         position.parked_entities = await shelf.stopped_entities()
         await _positions.move(connection, self._consumer, position)
-        taken = work.intake.taken
-        statuses = [closed.status for closed in taken.closed]
-        culprit = taken.parked[min(taken.parked)] if taken.parked else None
-        return Moved(entity, statuses.count("applied"), statuses.count("discarded"), len(taken.parked), culprit)
+        left = await shelf.count(entity.entity_id) if entity.entity_id else 0
+        return _moved(entity, work.intake.taken, left)
 
     async def _refuse_other_read_models(self, connection: Any, entity: Stopped) -> None:
         """Raise Halt unless the position's read models are ours: one that we don't know would lack these events."""
@@ -180,8 +200,8 @@ class Unpark:
                 f"release keeps {ours}: use the worker's release, or let a worker of this one claim it first"
             )
 
-    async def _open(self, shelf: Shelf, task: _Task) -> list[Item]:
-        items = [item for item, _ in await shelf.open({task.entity.entity_id} - {""})]
+    async def _open(self, shelf: Shelf, task: _Task, limit: int) -> list[Item]:
+        items = [item for item, _ in await shelf.open({task.entity.entity_id} - {""}, limit)]
         for item in items:
             problem = task.refused.get(item.parked_id or 0)
             if problem is None:
@@ -190,12 +210,13 @@ class Unpark:
                 item.event, item.problem = None, problem
         return items
 
-    async def _culprit(self, connection: Any, task: _Task) -> int | None:
+    async def _culprit(self, connection: Any, task: _Task, limit: int) -> int | None:
         """Find the first event that Postgres refuses, by halves, and return its parked id; None if it is none."""
         shelf = Shelf(connection, self._consumer, task.entity.log_partition)
+        # One more: the discarded event is open again, since nothing stays of a transaction that failed.
+        open_ids = [item.parked_id or 0 for item, _ in await shelf.open({task.entity.entity_id} - {""}, limit + 1)]
         discarded = task.discard.parked_id if task.discard else None
-        open_ids = [item.parked_id or 0 for item, _ in await shelf.open({task.entity.entity_id} - {""})]
-        ids = [parked_id for parked_id in open_ids if parked_id != discarded]
+        ids = [parked_id for parked_id in open_ids if parked_id != discarded][:limit]
         fine, refused = 0, len(ids)
         while refused - fine > 1:
             middle = (fine + refused) // 2
@@ -205,12 +226,12 @@ class Unpark:
                 fine = middle
         return ids[refused - 1] if ids and ids[refused - 1] not in task.refused else None
 
-    async def _is_refused(self, connection: Any, task: _Task, first: int) -> bool:
+    async def _is_refused(self, connection: Any, task: _Task, limit: int) -> bool:
         """Try with the first so many events; nothing of it stays."""
         trial = connection.transaction()
         await trial.start()
         try:
-            await self._move(connection, task, first)
+            await self._move(connection, task, limit)
         except Exception as error:
             if not refused_data(error):
                 raise
@@ -218,3 +239,10 @@ class Unpark:
         finally:
             await trial.rollback()
         return False
+
+
+def _moved(entity: Stopped, taken: Taken, left: int) -> Moved:
+    statuses = [closed.status for closed in taken.closed]
+    culprit = taken.parked[min(taken.parked)] if taken.parked else None
+    untried = left - len(taken.parked)
+    return Moved(entity, statuses.count("applied"), statuses.count("discarded"), left, untried, culprit)

@@ -147,6 +147,35 @@ async def test_two_retries_at_once_apply_everything_once(partition: Partition, d
     assert [seq for seq, *_ in await partition.log()] == list(range(1, 52))
 
 
+async def test_many_events_are_applied_in_transactions_of_a_bounded_size(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sitelog.projections._unpark.EVENTS_AT_ONCE", 3)
+    events = [event("site_created"), *(renamed(name=f"Name {n}") for n in range(9))]
+    await partition.feed(framed(partition, events[0]), *events[1:], ("site-1", b"no event"), renamed())
+    publish(partition, "site_created")
+    moved = await partition.retry("site-1")
+    assert (moved.applied, moved.left) == (10, 2)
+    assert [event_id for *_, event_id in await partition.log()] == [one.event_id for one in events]
+    ingested = "SELECT ingest_time, count(*) FROM sitelog.event_log GROUP BY ingest_time ORDER BY ingest_time"
+    assert [row["count"] for row in await partition.connection.fetch(ingested)] == [3, 3, 3, 1]
+
+
+async def test_a_creation_far_behind_those_that_wait_is_found(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sitelog.projections._unpark.EVENTS_AT_ONCE", 3)
+    site, created = event("site_created"), event("contract_created", contract_id="contract-2")
+    waiting = [event("contract_updated", contract_id="contract-2") for _ in range(20)]
+    await partition.feed(framed(partition, site), *waiting[:1])
+    await partition.feed(*waiting[1:], created)
+    publish(partition, "site_created")
+    moved = await partition.retry("site-1")
+    assert (moved.applied, moved.left) == (22, 0)
+    ids = [event_id for *_, event_id in await partition.log()]
+    assert ids == [site.event_id, created.event_id, *(one.event_id for one in waiting)]
+
+
 async def test_an_event_parked_twice_is_applied_once(partition: Partition) -> None:
     repeated = renamed()
     await partition.feed(framed(partition, event("site_created")), repeated, repeated)
@@ -155,6 +184,18 @@ async def test_an_event_parked_twice_is_applied_once(partition: Partition) -> No
     assert (moved.applied, moved.repeated, moved.left) == (2, 1, 0)
     assert [status for _, status, _ in await partition.parked()] == ["applied", "applied", "discarded"]
     assert await partition.version("site-1") == 2
+
+
+async def test_an_event_that_is_in_the_log_by_another_way_isnt_applied_again(partition: Partition) -> None:
+    created, after = event("site_created"), renamed()
+    await partition.feed(created, ("site-1", b"no event"), after)
+    await partition.connection.execute(
+        "UPDATE sitelog.parked_event SET value = $1 WHERE kafka_offset = 1", partition.codec.encode(created)
+    )
+    async with asyncio.timeout(30):
+        moved = await partition.retry("site-1")
+    assert (moved.applied, moved.repeated, moved.left) == (1, 1, 0)
+    assert [event_id for *_, event_id in await partition.log()] == [created.event_id, after.event_id]
 
 
 async def test_a_creation_behind_an_update_frees_both(partition: Partition) -> None:
@@ -240,6 +281,7 @@ async def test_what_was_discarded_cant_be_discarded_again(partition: Partition) 
     await partition.feed(("site-1", b"no event"))
     number = await parked_id(partition, offset=0)
     assert await partition.discard(number) is not None
+    assert (await partition.position()).parked_entities == 0
     assert await partition.discard(number) is None
     assert await partition.discard(number + 1) is None
 
