@@ -99,11 +99,11 @@ class Pipeline:
         """Apply one batch. Nothing leaves here: what can't be retried ends the process."""
         try:
             started = monotonic()
+            claim = batch.claim
             items = await self._decode(batch)
             decoded = monotonic()
             if before is not None:
                 await asyncio.wait({before})
-            claim = batch.claim
             part = Slice(batch.topic, batch.partition, claim.epoch, batch.start, batch.end, items)
             outcome = await self._apply(claim, part)
             if outcome is not None:
@@ -119,13 +119,14 @@ class Pipeline:
         items: list[Item] = []
         for first in range(0, len(batch.records), DECODE_AT_ONCE):
             records = batch.records[first : first + DECODE_AT_ONCE]
-            await self._prepare(batch.claim, [record.value for record in records])
+            if not await self._prepare(batch.claim, [record.value for record in records]):
+                return []  # the claim is over: nobody wants them any more
             items += decode(records, batch.topic, self._codec)
             await asyncio.sleep(0)
         return items
 
-    async def _prepare(self, claim: Claim, values: list[bytes | None]) -> None:
-        """Ask the schema registry for what isn't known yet, until it answers."""
+    async def _prepare(self, claim: Claim, values: list[bytes | None]) -> bool:
+        """Ask the schema registry for what isn't known yet, until it answers; False once the claim is over."""
         wait = BACKOFF_SECONDS_MIN
         while not claim.void:
             try:
@@ -134,7 +135,8 @@ class Pipeline:
                 self._progress.failing(claim.topic, claim.partition, f"schema registry: {retry}")
                 wait = await self._back_off(wait, "registry")
             else:
-                return
+                return True
+        return False
 
     async def _apply(self, claim: Claim, part: Slice) -> Outcome | None:
         """Apply a slice, again and again while the database is away; None once the claim is over."""

@@ -23,6 +23,9 @@ POSTGRES_DAY_0: Final = date(2000, 1, 1).toordinal()
 
 CLOSE_SECONDS_MAX: Final = 2.0
 
+OWN_SCHEMA: Final = "sitelog"
+"""Log, positions and parked events; the read models are elsewhere."""
+
 TRANSIENT: Final = (
     OSError,
     TimeoutError,
@@ -49,7 +52,12 @@ def transient(error: BaseException) -> bool:
 
 
 def refused_data(error: BaseException) -> bool:
-    """Tell whether Postgres can't hold a value: the fault of one event, not of the database."""
+    """Tell whether Postgres can't hold a value: the fault of one event, not of the database.
+
+    A key or a rule of our own tables that is broken is no event's fault, and would put aside one after the other.
+    """
+    if getattr(error, "schema_name", None) == OWN_SCHEMA:
+        return False
     data = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
     client_side = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
     return isinstance(error, data) or client_side or isinstance(error, OverflowError)

@@ -151,6 +151,21 @@ async def test_rule_9_events_deleted_while_they_are_read_end_the_worker_with_74(
     assert re.search(r"the stored position \d\d is below the topic's first offset 49: \d\d? events were deleted", said)
 
 
+async def test_rule_9_a_log_that_is_ahead_of_its_position_ends_the_worker_with_70(new_rig: Rig) -> None:
+    """Restored from a backup in parts, or changed by hand: no event may be put aside for that."""
+    worker = await new_rig.worker()
+    await put(new_rig, value(0), value(1))
+    await new_rig.progress()
+    await worker.stop()
+    await new_rig.connection.execute("UPDATE sitelog.consumer_position SET log_seq = 0")
+    await put(new_rig, value(2))
+
+    said = await last_words(await new_rig.launch(), 70)
+
+    assert 'duplicate key value violates unique constraint "event_log_pkey"' in said
+    assert await new_rig.connection.fetchval("SELECT count(*) FROM sitelog.parked_event") == 0
+
+
 async def test_rule_9_a_hole_ends_the_worker_with_74(new_rig: Rig) -> None:
     """A producer with transactions leaves one behind each of them."""
     producer = AIOKafkaProducer(**kafka_client_options(new_rig.settings), transactional_id="another team's")

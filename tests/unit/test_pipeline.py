@@ -1,7 +1,7 @@
 """What the pipeline does about each way in which a batch can fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -13,11 +13,13 @@ from sitelog.agents._progress import Progress
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Halt
+from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.examples import example
 from tests.partition import Record
+from tests.registries import FilledRegistry
 
 TOPIC = "customer-sites-events"
+CREATED = Codec().encode(example("site_created"))
 
 
 class Scripted:
@@ -76,13 +78,18 @@ APPLIED = Outcome("applied", events=1)
 
 
 async def run(
-    projector: Scripted, records: int = 1, *, during: Callable[[Claim], None] = lambda _: None
+    projector: Scripted,
+    records: int = 1,
+    *,
+    during: Callable[[Claim], None] = lambda _: None,
+    codec: Codec | None = None,
+    value: bytes = CREATED,
 ) -> tuple[Heard, Claim]:
     heard = Heard()
     progress = Progress()
     pipeline = Pipeline(
         cast("Any", projector),
-        Codec(),
+        codec or Codec(),
         pool=lambda: cast("Any", Pool()),
         consumer=lambda: heard,
         metrics=Metrics("projector", progress),
@@ -90,15 +97,14 @@ async def run(
         in_flight_max=2,
     )
     claim = Claim(TOPIC, 0, epoch=7, read_offset=0, applied_offset=0)
-    await pipeline.submit(batch(claim, records))
+    await pipeline.submit(batch(claim, records, value))
     await asyncio.sleep(0)
     during(claim)
     assert await pipeline.wait_idle(10)
     return heard, claim
 
 
-def batch(claim: Claim, records: int) -> RecordBatch:
-    value = Codec().encode(example("site_created"))
+def batch(claim: Claim, records: int, value: bytes) -> RecordBatch:
     read: Sequence[Any] = [Record(offset, 0, b"site-1", value) for offset in range(records)]
     return RecordBatch(claim, 0, records, read, records)
 
@@ -164,6 +170,29 @@ async def test_a_record_that_can_not_even_be_put_aside_ends_the_process() -> Non
     heard, _ = await run(Scripted(refused, refused))
     (halt,) = heard.halts
     assert f"{TOPIC}[0] offset 0: can't even be put aside" in str(halt)
+
+
+async def test_a_broken_key_of_the_log_itself_is_no_event_s_fault_and_ends_the_process() -> None:
+    broken = asyncpg.UniqueViolationError("duplicate key value violates unique constraint")
+    broken.schema_name, broken.constraint_name = "sitelog", "event_log_pkey"
+    projector = Scripted(broken)
+    heard, _ = await run(projector, 4)
+    assert len(projector.tries) == 1
+    (halt,) = heard.halts
+    assert str(halt) == f"{TOPIC}[0]: UniqueViolationError: duplicate key value violates unique constraint"
+
+
+async def test_a_batch_whose_claim_is_over_before_the_registry_answered_is_dropped() -> None:
+    class Away(FilledRegistry):
+        async def prepare(self, schema_ids: Iterable[int]) -> None:
+            raise Retry(f"no answer for {schema_ids}")
+
+    def void(claim: Claim) -> None:
+        claim.void = True
+
+    projector = Scripted()
+    heard, _ = await run(projector, during=void, codec=Codec(Away()), value=b"\x00\x00\x00\x00\x07body")
+    assert (projector.tries, heard.applied_to, heard.halts) == ([], [], [])
 
 
 async def test_whatever_nobody_expects_ends_the_process_by_name() -> None:
