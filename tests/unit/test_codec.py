@@ -215,6 +215,11 @@ FOREIGN: list[tuple[str, dict[str, Any], str]] = [
     ("site_deleted", {"event_id": "01983d5e_7c00_7000_8000_000000000001"}, "event_id: expected a UUID"),
     ("site_deleted", {"event_timestamp": 0}, "event_timestamp: expected microseconds from 2000 until 2100, got 0"),
     ("site_deleted", {"event_timestamp": 1_753_358_400_000}, "got 1753358400000"),
+    ("site_deleted", {"event_timestamp": 946_684_799_999_999}, "got 946684799999999"),
+    ("site_deleted", {"event_timestamp": 4_102_444_800_000_000}, "got 4102444800000000"),
+    # One byte less than a time of our years has, and one more, each with a time of our years in sight.
+    ("site_deleted", {"event_timestamp": 2**44}, "got 17592186044416"),
+    ("site_deleted", {"event_timestamp": 1_753_358_400_000_000 + 2**55}, "got 37782155418963968"),
     ("site_deleted", {"event_timestamp": 2**63 - 1}, "got 9223372036854775807"),
     ("site_deleted", {"event_timestamp": -(2**63)}, "got -9223372036854775808"),
     ("site_deleted", {"event_timestamp": -1_753_358_400_000_000}, "got -1753358400000000"),
