@@ -1,0 +1,64 @@
+"""A process of a replay ends with its replay."""
+
+import gc
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sitelog.agents import _refold
+from sitelog.projections._rebuild import LogPartition
+from sitelog.streams.errors import Halt
+
+SPAN = _refold.Span(LogPartition(1, "customer-sites-events", 0), 10, 30)
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What two processes at work would share with their parent, this process."""
+    monkeypatch.setattr(gc, "disable", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    done = multiprocessing.get_context("spawn").Array("q", 3, lock=False)
+    _refold._start(done, os.getppid())
+    yield done
+    _refold._start(None, 0)
+
+
+def moved(monkeypatch: pytest.MonkeyPatch, slot: int) -> None:
+    """Let a process come as far as its first batch."""
+
+    async def refold_span(*args: Any) -> None:
+        args[-1](20)
+
+    monkeypatch.setattr(_refold, "refold_span", refold_span)
+    _refold._refold_in_process(None, ["contacts"], SPAN, slot)  # type: ignore[arg-type]
+
+
+def test_it_says_how_far_it_is(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved(monkeypatch, 1)
+    assert list(shared) == [0, 20, 0]
+
+
+def test_it_stops_when_it_is_told_to(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared[2] = 1
+    with pytest.raises(Halt, match="given up"):
+        moved(monkeypatch, 0)
+
+
+def test_it_stops_when_its_parent_is_gone(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refold._start(shared, -1)
+    with pytest.raises(Halt, match="given up"):
+        moved(monkeypatch, 0)
+
+
+def test_a_span_knows_how_many_events_it_has() -> None:
+    assert SPAN.events == 20
+
+
+def test_counting_goes_on_where_others_have_stopped() -> None:
+    told: list[int] = []
+    _refold.counting_on(told.append, 100)(5)
+    assert told == [105]
