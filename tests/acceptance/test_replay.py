@@ -18,7 +18,7 @@ from tests.commands import config_file
 from tests.conftest import Services
 from tests.lives import Lives
 from tests.oracle import compare
-from tests.read_models import OURS
+from tests.read_models import LOADED
 from tests.rig import Rig, open_rig
 from tests.until import until
 from tests.worker_process import WorkerProcess
@@ -43,10 +43,10 @@ async def test_replays_beside_running_workers_lose_nothing(rig: Rig) -> None:
     async with rig.ledger.load(Lives(1), per_second=LOAD):
         for _ in range(2):
             await rig.progress()
-            report = await replay(rig.settings, OURS)
+            report = await replay(rig.settings, LOADED)
             assert report.switched
             tables.append(await rig.connection.fetchval(TABLE_ID))
-            report = await replay(rig.settings, OURS, verify=True)
+            report = await replay(rig.settings, LOADED, verify=True)
             assert report.differences == ()
     assert len(set(tables)) == len(tables)
     await rig.check()
@@ -71,7 +71,7 @@ async def test_a_replay_killed_at_any_moment_leaves_the_tables_in_use(rig: Rig, 
             before = await rig.connection.fetchval(TABLE_ID)
         assert await rig.connection.fetchval(TABLE_ID) == before
         assert await compare(rig.connection, rig.ledger.folded()) == []
-    report = await replay(rig.settings, OURS)
+    report = await replay(rig.settings, LOADED)
     assert report.switched
     assert await rig.connection.fetchval(FRESH) == 0
     await rig.check()
@@ -96,16 +96,16 @@ async def test_the_topics_make_the_same_rows_as_the_log(rig: Rig) -> None:
     await rig.ledger.append_all([SiteUpdated(site_id="never", changed_fields=("name",))])
     await rig.applied()
     assert await rig.connection.fetchval("SELECT count(*) FROM sitelog.parked_event WHERE closed_at IS NULL") == 4
-    report = await replay(rig.settings, OURS, source="topic", verify=True)
+    report = await replay(rig.settings, LOADED, source="topic", verify=True)
     assert report.differences == ()
     assert report.events == await rig.log_rows()
-    report = await replay(rig.settings, OURS, source="topic")
+    report = await replay(rig.settings, LOADED, source="topic")
     assert report.switched
     assert await rig.connection.fetchval("SELECT site_name FROM customer_sites WHERE site_id = 'early'") == "Early"
-    assert (await replay(rig.settings, OURS, verify=True)).differences == ()
+    assert (await replay(rig.settings, LOADED, verify=True)).differences == ()
     await rig.ledger.append_all(islice(Lives(4, sites=5), 50))
     await rig.applied()
-    assert (await replay(rig.settings, OURS, verify=True)).differences == ()
+    assert (await replay(rig.settings, LOADED, verify=True)).differences == ()
 
 
 async def test_a_topic_that_lacks_its_first_records_is_refused_with_the_numbers(rig: Rig) -> None:
@@ -118,8 +118,8 @@ async def test_a_topic_that_lacks_its_first_records_is_refused_with_the_numbers(
     await admin.delete_records({place: RecordsToDelete(before_offset=7)})
     await admin.close()
     with pytest.raises(Halt, match=r"customer-sites-events\[0\] begins at offset 7: its first 7 records are gone"):
-        await replay(rig.settings, OURS, source="topic")
-    assert (await replay(rig.settings, OURS)).switched
+        await replay(rig.settings, LOADED, source="topic")
+    assert (await replay(rig.settings, LOADED)).switched
 
 
 async def test_a_topic_that_says_something_else_than_the_log_is_refused(rig: Rig) -> None:
@@ -131,4 +131,4 @@ async def test_a_topic_that_says_something_else_than_the_log_is_refused(rig: Rig
         "UPDATE sitelog.event_log SET event_id = gen_random_uuid() WHERE log_seq = 3 AND log_partition = 1"
     )
     with pytest.raises(Halt, match=r"customer-sites-events\[0\] offset 2, .*expected log seq 3, the log has none"):
-        await replay(rig.settings, OURS, source="topic")
+        await replay(rig.settings, LOADED, source="topic")

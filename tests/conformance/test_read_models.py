@@ -26,7 +26,7 @@ from tests.event_strategies import events
 from tests.histories import Happening, Unreadable, histories
 from tests.lives import Lives
 from tests.memory import PARTITIONS, MemoryStore, item_of, unreadable
-from tests.read_models import EVERY, EXAMPLE, OPEN_SITES, OURS
+from tests.read_models import EVERY, EXAMPLE, OPEN_SITES
 from tests.written import open_log
 
 RELATIONS = """
@@ -208,7 +208,3 @@ async def relations(connection: asyncpg.Connection) -> dict[str, tuple[int, int]
     """Every table, view and index of the database by name: its identity, and that of its storage."""
     rows = await connection.fetch(RELATIONS)
     return {row[0]: (row[1], row[2]) for row in rows}
-
-
-def test_the_example_is_none_of_ours() -> None:
-    assert OPEN_SITES not in OURS.projections

@@ -16,7 +16,7 @@ from sitelog.streams.settings import Settings
 from tests.histories import Happening, Unreadable, histories
 from tests.lives import Lives
 from tests.oracle import compare
-from tests.read_models import OURS
+from tests.read_models import LOADED
 from tests.written import WrittenLog, open_log
 
 pytestmark = pytest.mark.services
@@ -27,10 +27,10 @@ OPEN_END = {"contract_id": "contract-1", "end_date": "9999-12-31"}
 
 @pytest.fixture(params=["last_write_wins", "reject"])
 async def log(request: pytest.FixtureRequest, database: Settings) -> AsyncIterator[WrittenLog]:
-    async with open_log(database, OURS, request.param) as log:
+    async with open_log(database, LOADED, request.param) as log:
         yield log
         assert log.oracle.conflicts
-    report = await replay(database, OURS, verify=True)
+    report = await replay(database, LOADED, verify=True)
     assert report.differences == ()
     assert report.events == len(log.oracle.applied)
 
@@ -77,7 +77,7 @@ async def test_the_first_and_the_last_day_are_days_and_not_infinity(database: Se
         site.model_copy(update={"site_id": f"garage-{number}", "event_id": str(uuid4())})
         for number in range(10 * BULK_ROWS)
     ]
-    async with open_log(database, OURS) as log:
+    async with open_log(database, LOADED) as log:
         await log.write([site])
         await log.write([example("contract_terminated", termination_date="9999-12-31"), *many])
         rows = await log.pool.fetch(

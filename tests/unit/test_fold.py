@@ -8,6 +8,7 @@ from sitelog.projections._fold import At, Fold, Waits
 from sitelog.projections._merge import EVERY_FIELD
 from sitelog.projections._projection import History, Projection, field_of
 from sitelog.projections._registry import plan
+from sitelog.projections.customer_sites import customer_sites
 from sitelog.streams.errors import Park
 from sitelog.streams.events import ContactAdded, SiteCreated, SiteDeleted, SiteUpdated, SiteValues
 from tests.read_models import OURS
@@ -123,7 +124,7 @@ def test_what_was_decided_once_is_decided_alike_again() -> None:
 
 def test_the_version_at_which_a_field_changed_is_kept() -> None:
     events = [created(), renamed("Marina"), SiteUpdated(site_id="port", changed_fields=("market_segment",))]
-    (stored,) = Folded(events).fold.rows[OURS.projections[2]].values()
+    (stored,) = Folded(events).fold.rows[customer_sites].values()
     assert stored.field_versions == {"name": 2, "market_segment": 3}
 
 

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from sitelog.projections._items import Item
 from sitelog.projections._merge import Policy
-from sitelog.projections._registry import load, plan
 from sitelog.streams._event import Event
 from tests.histories import Happening, Unreadable, histories, strangers
 from tests.memory import PARTITIONS, MemoryStore, item_of, unreadable
 from tests.oracle import TABLES, Oracle
+from tests.read_models import OURS
 
-PLAN = plan(load())
 POLICIES = st.sampled_from(get_args(Policy))
 
 
@@ -24,7 +23,7 @@ def recorded(one: Happening, offset: int) -> Item:
 
 def folded(history: Iterable[Happening], policy: Policy, sizes: Iterable[int]) -> MemoryStore:
     """Take the history, per topic, in batches of these sizes; what is left over is one batch more."""
-    store = MemoryStore(PLAN, policy)
+    store = MemoryStore(OURS, policy)
     for topic in PARTITIONS:
         items = [recorded(one, offset) for offset, one in enumerate(history) if one.topic == topic]
         for size in sizes:
