@@ -49,7 +49,7 @@ async def new_rig(services: Services, database_template: str) -> AsyncIterator[R
 @pytest.fixture(scope="module")
 async def shared_rig(services: Services, database_template: str) -> AsyncIterator[Rig]:
     async with open_rig(services, database_template) as rig:
-        await put(rig, *(value(number) for number in range(END)))
+        await put(rig, range(END))
         await delete_before(rig, FIRST)
         yield rig
 
@@ -61,15 +61,21 @@ async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
     await shared_rig.connection.execute("DELETE FROM sitelog.consumer_position")
 
 
+def key(number: int) -> bytes:
+    return f"site-{number}".encode()
+
+
 def value(number: int, name: str = "site") -> bytes:
     return Codec().encode(SiteCreated(site_id=f"site-{number}", site_data=SiteValues(name=name)))
 
 
-async def put(rig: Rig, *values: bytes) -> None:
+async def put(rig: Rig, numbers: range, *, name_bytes: int = 1) -> None:
+    """Create sites with these numbers, under names that don't compress."""
+    names = random.Random(1)  # noqa: S311 - not a secret
     producer = AIOKafkaProducer(**kafka_client_options(rig.settings), linger_ms=0)
     async with producer:
-        for number, one in enumerate(values):
-            await producer.send_and_wait(TOPIC, one, f"site-{number}".encode(), 0)
+        for number in numbers:
+            await producer.send_and_wait(TOPIC, value(number, names.randbytes(name_bytes).hex()), key(number), 0)
 
 
 async def delete_before(rig: Rig, offset: int) -> None:
@@ -140,9 +146,8 @@ async def test_rule_9_events_deleted_while_they_are_read_end_the_worker_with_74(
     await stand_at(rig, FIRST)
     # The fetch that is under way brings this much at most; the next one asks for what is gone.
     worker = await rig.worker(batch_bytes_max=1_048_576)
-    incompressible = random.Random(1)  # noqa: S311 - not a secret
     worker.send(signal.SIGSTOP)
-    await put(rig, *(value(number, incompressible.randbytes(100_000).hex()) for number in range(END, END + 20)))
+    await put(rig, range(END, END + 20), name_bytes=100_000)
     await delete_before(rig, END + 19)
     worker.send(signal.SIGCONT)
 
@@ -154,11 +159,11 @@ async def test_rule_9_events_deleted_while_they_are_read_end_the_worker_with_74(
 async def test_rule_9_a_log_that_is_ahead_of_its_position_ends_the_worker_with_70(new_rig: Rig) -> None:
     """Restored from a backup in parts, or changed by hand: no event may be put aside for that."""
     worker = await new_rig.worker()
-    await put(new_rig, value(0), value(1))
+    await put(new_rig, range(2))
     await new_rig.progress()
     await worker.stop()
     await new_rig.connection.execute("UPDATE sitelog.consumer_position SET log_seq = 0")
-    await put(new_rig, value(2))
+    await put(new_rig, range(2, 3))
 
     said = await last_words(await new_rig.launch(), 70)
 
@@ -172,7 +177,7 @@ async def test_rule_9_a_hole_ends_the_worker_with_74(new_rig: Rig) -> None:
     async with producer:
         for number in range(2):
             async with producer.transaction():
-                await producer.send_and_wait(TOPIC, value(number), f"site-{number}".encode(), 0)
+                await producer.send_and_wait(TOPIC, value(number), key(number), 0)
 
     said = await last_words(await new_rig.launch(), 74)
 
@@ -183,9 +188,9 @@ async def test_rule_9_a_hole_ends_the_worker_with_74(new_rig: Rig) -> None:
 async def test_rule_9_a_record_that_the_client_cant_get_past_ends_the_worker_with_its_offset(new_rig: Rig) -> None:
     producer = AIOKafkaProducer(**kafka_client_options(new_rig.settings))
     async with producer:
-        await producer.send_and_wait(TOPIC, value(0), b"site-0", 0)
+        await producer.send_and_wait(TOPIC, value(0), key(0), 0)
         batch = producer.create_batch()
-        batch.append(key=b"site-1", value=value(1), timestamp=None, headers=[("name", b"value")])
+        batch.append(key=key(1), value=value(1), timestamp=None, headers=[("name", b"value")])
         batch.close()
         batch._buffer = rewritten(batch._build(), {b"name": b"\xff\xff\xff\xff"})
         await (await producer.send_batch(batch, TOPIC, partition=0))
