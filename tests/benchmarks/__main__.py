@@ -46,8 +46,6 @@ class Bench:
             runs, failures = await self._rounds(ours, life)
         figures = summarize(runs)
         report.show_figures(self.console, figures)
-        for failure in failures:
-            self.console.print(f"not counted: {failure}", style="red", markup=False)
         if self.json:
             asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
             report.write_json(self.json, machine, asked=asked, figures=figures, runs=runs)
@@ -106,6 +104,7 @@ class Bench:
                     runs.append(await race(ours, contender, life))
                 except NotCountedError as failure:
                     failures.append(failure)
+                    self.console.print(f"round {number + 1}: not counted: {failure}", style="red", markup=False)
                 else:
                     rate = runs[-1].events_per_second
                     self.console.print(f"round {number + 1}: {contender.title}: {rate:,.0f} events/s", markup=False)

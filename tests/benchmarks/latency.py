@@ -15,7 +15,7 @@ from sitelog.streams._event import Event
 from sitelog.streams.append import Appender
 from tests.benchmarks.contenders import SITELOG
 from tests.benchmarks.events import Life
-from tests.benchmarks.race import START_SECONDS_MAX, STOP_STEPS, command, environment
+from tests.benchmarks.race import SILENT_SECONDS_MAX, STOP_STEPS, command, environment
 from tests.benchmarks.services import Database, Services
 
 TOPIC: Final = "customer-sites-events"
@@ -92,7 +92,7 @@ async def measure(services: Services, rates: Sequence[float], seconds: float) ->
             life = Life(SITES, SITES)
             for event in life.history():
                 await _append(appender, event, timeline)
-            async with asyncio.timeout(START_SECONDS_MAX):
+            async with asyncio.timeout(SILENT_SECONDS_MAX):
                 await timeline.wait_for_all()
             measured = [await _at_rate(appender, life, timeline, rate, seconds) for rate in rates]
         await connection.close()
