@@ -12,11 +12,13 @@ class FilledRegistry:
         self.schemas = dict(schemas or {})
         self.asked: set[int] = set()
         self.asks = 0
+        self.lookups = 0
 
     def was_asked(self, schema_id: int) -> bool:
         return schema_id in self.asked
 
     def found(self, schema_id: int) -> str | None:
+        self.lookups += 1
         return self.schemas.get(schema_id)
 
     async def prepare(self, schema_ids: Iterable[int]) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from sitelog.cli._lines import LINE_BYTES_MAX, BadLineError, EventLines
+from sitelog.cli import _lines
+from sitelog.cli._lines import BadLineError, EventLines
 from sitelog.cli.append import append
 from sitelog.cli.events import app, show
 from sitelog.streams._event import Event
@@ -109,20 +111,26 @@ async def test_only_a_long_line_is_encoded_to_know_its_size(tmp_path: Path) -> N
     assert asked == [event_of(long.encode())]
 
 
-async def test_a_line_without_end_is_a_bad_line_and_fills_no_memory() -> None:
+async def test_a_line_without_end_is_a_bad_line_and_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 1_048_576
+    monkeypatch.setattr(_lines, "LINE_BYTES_MAX", most)
     reader, writer = os.pipe()
     lines, reported = lines_of(reader, go_on=True)
 
     def write() -> None:
-        block = b"x" * 1_048_576
-        for _ in range(LINE_BYTES_MAX // len(block) + 2):
-            os.write(writer, block)
+        for _ in range(20):
+            os.write(writer, bytes(most))
         os.write(writer, b"\n" + GOOD.encode() + b"\n")
         os.close(writer)
 
-    _, events = await asyncio.gather(asyncio.to_thread(write), drained(lines))
+    tracemalloc.start()
+    try:
+        _, events = await asyncio.gather(asyncio.to_thread(write), drained(lines))
+        assert tracemalloc.get_traced_memory()[1] < 5 * most
+    finally:
+        tracemalloc.stop()
     assert events == [example("site_deleted")]
-    assert reported == [f"f:1: expected at most {LINE_BYTES_MAX} bytes in a line, got more"]
+    assert reported == [f"f:1: expected at most {most} bytes in a line, got more"]
 
 
 def test_a_dry_run_needs_neither_kafka_nor_a_configuration(tmp_path: Path, capsys: Capture) -> None:
