@@ -64,11 +64,8 @@ class Producer:
         Waits while the partition's buffer is full, as long as the caller lets it. Raises Halt for a topic that isn't
         there, and aiokafka's errors.
         """
-        async with self._replacing:
-            if self._is_dead():
-                log.warning("the Kafka producer failed, and is replaced")
-                await self.abandon()
-                await self.start()
+        if self._is_dead():
+            await self._replace()
         if topic not in self._topics:
             await self._require(topic)
         while True:
@@ -97,6 +94,13 @@ class Producer:
                 await producer.stop()
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("the Kafka producer didn't close cleanly: %s", error or type(error).__name__)
+
+    async def _replace(self) -> None:
+        async with self._replacing:
+            if self._is_dead():  # still: another task may have been here first
+                log.warning("the Kafka producer failed, and is replaced")
+                await self.abandon()
+                await self.start()
 
     def _is_dead(self) -> bool:
         """Tell whether every further send would fail, as after a gap in the idempotent sequence."""

@@ -171,8 +171,11 @@ class Appender:
         while unsettled and not (only_done and not unsettled[0][1].done()):
             event, future = unsettled[0]
             try:
-                async with asyncio.timeout(self._limits.delivery_timeout_seconds):
-                    await future
+                if future.done():  # a deadline costs more than all else here
+                    future.result()
+                else:
+                    async with asyncio.timeout(self._limits.delivery_timeout_seconds):
+                        await future
             except (KafkaError, TimeoutError) as error:
                 self._refuse(event, error)
             unsettled.popleft()

@@ -242,6 +242,18 @@ async def test_leaving_during_an_outage_takes_no_longer_than_its_limits(
         assert time.monotonic() - started < 5
 
 
+async def test_a_producer_whose_sender_has_died_is_replaced(kafka_settings: Settings, prefix: str) -> None:
+    async with Appender(kafka_settings) as appender:
+        await appender.append(deleted(f"{prefix}a", "before"))
+        [producer] = appender._producers.values()
+        dead = producer._producer._sender.sender_task
+        dead.cancel()
+        await asyncio.wait([dead])
+        await asyncio.gather(*(appender.append(deleted(f"{prefix}a", "after")) for _ in range(3)))
+        assert producer._producer._sender.sender_task is not dead
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["before", *["after"] * 3]}
+
+
 async def test_a_missing_topic_is_named_at_once(kafka_settings: Settings, prefix: str) -> None:
     admin = AIOKafkaAdminClient(**kafka_client_options(kafka_settings))
     await admin.start()
