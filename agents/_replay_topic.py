@@ -155,14 +155,14 @@ class TopicFold:
     async def _hold_against_log(self, stretch: Stretch, taken: Taken) -> None:
         """Raise Halt unless the log has each event at the place where it came out here."""
         part = stretch.span.part
-        rows = await self._connection.fetch(LOGGED, [row[3] for row in taken.log])
+        events = [(log_seq, item, item.event) for log_seq, item in taken.log if item.event is not None]
+        rows = await self._connection.fetch(LOGGED, [event.event_id for _, _, event in events])
         logged = {row[0]: (row[1], row[2]) for row in rows}
-        for row in taken.log:
-            expected = (part.number, row[1])
-            if logged.get(row[3]) != expected:
+        for log_seq, item, event in events:
+            if logged.get(event.event_id) != (part.number, log_seq):
                 raise Halt(
-                    f"{part.topic}[{part.partition}] offset {row[2]}, {row[4]} {row[3]}: expected log seq {row[1]}, "
-                    f"the log has {logged.get(row[3], (0, 'none'))[1]}: {_ADVICE}"
+                    f"{part.topic}[{part.partition}] offset {item.offset}, {event.event_type} {event.event_id}: "
+                    f"expected log seq {log_seq}, the log has {logged.get(event.event_id, (0, 'none'))[1]}: {_ADVICE}"
                 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sitelog.projections._fold import At, Fold, Waits
 from sitelog.projections._items import Item
-from sitelog.projections._log import LogRow, headers_json
+from sitelog.projections._log_rows import LogEntry
 from sitelog.projections._parked import Closed, ParkedRow, Status
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Park
@@ -17,9 +17,9 @@ ConflictRow = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Taken:
-    """What came of the records: rows for the log, for the parked events and for the conflicts."""
+    """What came of the records: events for the log, rows for the parked events and for the conflicts."""
 
-    log: list[LogRow] = field(default_factory=list)
+    log: list[LogEntry] = field(default_factory=list)
     parked: dict[tuple[int, datetime], ParkedRow] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Intake:
         self.taken = Taken()
         self._fold = fold
         self._log_partition = log_partition
-        self._now = now
+        self.now = now
         self._stopped = stopped
         self._waiting = waiting
         self._seen = set(known)
@@ -118,22 +118,7 @@ class Intake:
         self._seen.add(event.event_id)
         self.taken.last_event_time = event.event_timestamp
         self.taken.fingerprints.add(item.fingerprint)
-        self.taken.log.append(
-            (
-                self._log_partition,
-                seq,
-                item.offset,
-                event.event_id,
-                event.event_type,
-                item.entity_id,
-                event.event_timestamp,
-                item.append_time,
-                self._now,
-                item.fingerprint,
-                headers_json(item.headers) if item.headers else None,
-                item.body,
-            )
-        )
+        self.taken.log.append((seq, item))
         for c in conflicts:
             self.taken.conflicts.append(
                 (
@@ -147,7 +132,7 @@ class Intake:
                     c.expected,
                     c.found,
                     c.resolution,
-                    self._now,
+                    self.now,
                 )
             )
 

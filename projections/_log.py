@@ -1,30 +1,14 @@
 """The append-only log: what was applied, in its order, as it came."""
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-import orjson
 
+from sitelog.projections._log_rows import COLUMNS, LogEntry, packed
 from sitelog.streams.errors import Halt
-
-COLUMNS: Final = (
-    "log_partition",
-    "log_seq",
-    "kafka_offset",
-    "event_id",
-    "event_type",
-    "entity_id",
-    "event_time",
-    "append_time",
-    "ingest_time",
-    "schema_fingerprint",
-    "headers",
-    "payload",
-)
 
 SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
 
@@ -50,8 +34,6 @@ SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])
 ON CONFLICT (fingerprint) DO NOTHING
 """
 
-LogRow = tuple[Any, ...]
-
 
 @dataclass(slots=True)
 class Logged:
@@ -64,10 +46,14 @@ class Logged:
     payload: bytes
 
 
-async def append(connection: Any, rows: Sequence[LogRow]) -> None:
-    """Append rows in the order of COLUMNS. Raises UniqueViolationError where an event is in the log already."""
-    if rows:
-        await connection.copy_records_to_table("event_log", schema_name="sitelog", columns=COLUMNS, records=rows)
+async def append(connection: Any, log_partition: int, entries: Sequence[LogEntry], ingest_time: datetime) -> None:
+    """Append events to the log. Raises UniqueViolationError where one is in it already."""
+    if entries:
+        # Of plain bytes asyncpg would think that they name a file.
+        rows = memoryview(packed(log_partition, entries, ingest_time))
+        await connection.copy_to_table(
+            "event_log", schema_name="sitelog", columns=COLUMNS, source=rows, format="binary"
+        )
 
 
 def seen_before(error: BaseException) -> bool:
@@ -101,15 +87,3 @@ async def store_schemas(connection: Any, schemas: Iterable[tuple[int, str, str, 
     rows = list(schemas)
     if rows:
         await connection.execute(SCHEMAS, *(list(column) for column in zip(*rows, strict=True)))
-
-
-def headers_json(headers: Sequence[tuple[str, bytes]]) -> str | None:
-    """Return record headers as JSON, values in base64; None where there are none."""
-    if not headers:
-        return None
-    return orjson.dumps([[name, base64.b64encode(value or b"").decode()] for name, value in headers]).decode()
-
-
-def headers_from(text: str | None) -> list[tuple[str, bytes]]:
-    """Return what `headers_json` was given."""
-    return [] if text is None else [(name, base64.b64decode(value)) for name, value in orjson.loads(text)]

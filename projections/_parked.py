@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from sitelog.projections._items import Item
-from sitelog.projections._log import headers_from, headers_json
+from sitelog.projections._log_rows import headers_from, headers_json
 
 MESSAGE_CHARACTERS_MAX: Final = 2_000
 

@@ -151,7 +151,7 @@ class Projector:
         taken = work.intake.taken
         now = self._now()
         await self._store_schemas(connection, taken.fingerprints)
-        await _log.append(connection, taken.log)
+        await _log.append(connection, position.log_partition, taken.log, work.intake.now)
         await self._tables.write(connection, work.fold, position.log_partition)
         await _conflicts.record(connection, taken.conflicts)
         if taken.parked or taken.closed:

@@ -80,7 +80,7 @@ class MemoryStore:
         for item in batch:
             intake.take(item)
         self.write(fold)
-        self.known |= {row[3] for row in intake.taken.log}
+        self.known |= {item.event.event_id for _, item in intake.taken.log if item.event}
         self.taken.append(intake.taken)
         lane.log_seq = intake.log_seq
         lane.put(intake.taken)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sitelog.projections._log import COLUMNS as LOG_COLUMNS
+from sitelog.projections._log_rows import COLUMNS as LOG_COLUMNS
 from tests.benchmarks.latest import COLUMNS, HEADER_BYTES, Latest, Reader
 
 TOPIC: Final = "customer-sites-events"

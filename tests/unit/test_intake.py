@@ -58,7 +58,7 @@ class Taking(MemoryStore):
 
     @property
     def log(self) -> list[str]:
-        return [row[3] for taken in self.taken for row in taken.log]
+        return [item.event.event_id for taken in self.taken for _, item in taken.log if item.event]
 
     @property
     def aside(self) -> dict[int, str]:
