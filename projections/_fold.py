@@ -1,9 +1,9 @@
 """Folds events into rows, in memory: no I/O, no clock, the same rows from the same events every time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sitelog.projections._merge import EVERY_FIELD, Conflict, Merged, Policy, Target, merge
 from sitelog.projections._projection import Handler, Key, Projection
@@ -39,11 +39,45 @@ class Ranges:
     removed: set[Key]
 
 
-class At(NamedTuple):
+@dataclass(slots=True)
+class At:
     """An event's place: its number in the log, and when it was appended."""
 
     log_seq: int
     append_time: datetime
+
+
+class Step:
+    """One handler and the rows that it finds in one fold: what would else be looked up for every event."""
+
+    def __init__(self, handler: Handler, rows: dict[Key, Stored], ranges: dict[Key, Ranges]) -> None:
+        projection = handler.projection
+        self.handler = handler
+        self.rows = rows
+        self.ranges = ranges
+        self.name: str = projection.name
+        self.per_entity: bool = projection.per_entity
+        self.creates: bool = handler.kind == "creates"
+        self.owns: bool = handler.owns
+        self.needs_row: bool = handler.needs_row
+        self.fields = handler.fields
+        self.change = handler.change
+        self.columns = projection.index
+        self.make = projection.make
+        self.tombstone = projection.tombstone_index
+        self._own_key: bool = handler.own_key
+        self._key_of = handler.key
+        self._when = handler.when
+
+    def key(self, event: Event, own: Key) -> Key | None:
+        """Return the key of the row, or in a History of the entity, that the event touches; `own` is its entity's."""
+        if not self._own_key:
+            return self._key_of(event)
+        return own if self._when is None or self._when(event) else None
+
+    def is_deleted(self, stored: Stored) -> bool:
+        """Tell whether the row is one that was deleted."""
+        return self.tombstone is not None and stored.row[self.tombstone] is not None
 
 
 class Fold:
@@ -56,24 +90,26 @@ class Fold:
 
     def __init__(self, plan: Plan, policy: Policy) -> None:
         self._handlers = plan.handlers
-        self._policy = policy
+        self._policy: Policy = policy
+        self._steps: dict[type[Event], list[Step]] = {}
         self.decided: Mapping[str, Policy] = {}
         self.rows: dict[Projection[Any], dict[Key, Stored]] = {p: {} for p in plan.projections if not p.per_entity}
         self.ranges: dict[Projection[Any], dict[Key, Ranges]] = {p: {} for p in plan.projections if p.per_entity}
 
-    def wanted(self, event: Event) -> Iterator[tuple[Projection[Any], Key]]:
-        """Yield the rows, or in a History the entities, that `event` may touch."""
-        for handler in self._handlers[type(event)]:
-            key = handler.key(event)
+    def wanted(self, event: Event) -> list[tuple[Projection[Any], Key]]:
+        """Return the rows, or in a History the entities, that `event` may touch."""
+        own: Key = (event.entity_id,)
+        wanted: list[tuple[Projection[Any], Key]] = []
+        for step in self._steps_of(event):
+            key = step.key(event, own)
             if key is not None:
-                yield handler.projection, key
+                wanted.append((step.handler.projection, key))
+        return wanted
 
     def creates_missing(self, event: Event) -> bool:
         """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""
-        return any(
-            handler.kind == "creates" and self.rows[handler.projection].get(handler.key(event) or ()) is None
-            for handler in self._handlers[type(event)]
-        )
+        own: Key = (event.entity_id,)
+        return any(step.creates and step.rows.get(step.key(event, own) or ()) is None for step in self._steps_of(event))
 
     def apply(self, event: Event, at: At) -> tuple[Conflict, ...]:
         """Fold one event into every read model, and return the conflicts that it met.
@@ -81,48 +117,51 @@ class Fold:
         Raises Waits where a row that must exist doesn't, and Park where a read model can't take the event; then
         nothing has changed.
         """
+        own: Key = (event.entity_id,)
         staged: list[tuple[dict[Key, Any], Key, Any]] = []
         conflicts: tuple[Conflict, ...] = ()
-        for handler in self._handlers[type(event)]:
-            key = handler.key(event)
+        for step in self._steps_of(event):
+            key = step.key(event, own)
             if key is None:
                 continue
-            if handler.projection.per_entity:
-                known = self.ranges[handler.projection]
-                staged.append((known, key, self._follow(handler, known.get(key), event, at)))
+            if step.per_entity:
+                staged.append((step.ranges, key, self._follow(step.handler, step.ranges.get(key), event, at)))
                 continue
-            rows = self.rows[handler.projection]
-            stored = rows.get(key)
-            if stored is None and handler.needs_row:
-                raise Waits(handler.projection.name, key)
-            if handler.owns and stored is not None:
-                merged, stored = self._decide(handler, stored, event, at)
+            stored = step.rows.get(key)
+            if stored is None and step.needs_row:
+                raise Waits(step.name, key)
+            if step.owns and stored is not None:
+                merged, stored = self._decide(step, stored, event, at)
                 conflicts = merged.conflicts
                 if not merged.accepted:
                     break  # rejected as a whole: the other read models must not see it either
                 event = _narrowed(event, merged)
             else:
-                stored = self._call(handler, stored, event, at)
+                stored = self._call(step.handler, stored, event, at)
             if stored is not None:
-                staged.append((rows, key, stored))
+                staged.append((step.rows, key, stored))
         for target, key, value in staged:
             target[key] = value
         return conflicts
 
-    def _decide(self, handler: Handler, stored: Stored, event: Event, at: At) -> tuple[Merged, Stored]:
-        policy = self.decided.get(event.event_id, self._policy)
-        if handler.kind == "creates":
-            return self._create_again(handler, stored, event, at, policy)
-        projection = handler.projection
+    def _steps_of(self, event: Event) -> list[Step]:
+        steps = self._steps.get(type(event))
+        if steps is None:
+            none: dict[Key, Any] = {}
+            steps = self._steps[type(event)] = [
+                Step(handler, self.rows.get(handler.projection, none), self.ranges.get(handler.projection, none))
+                for handler in self._handlers[type(event)]
+            ]
+        return steps
+
+    def _decide(self, step: Step, stored: Stored, event: Event, at: At) -> tuple[Merged, Stored]:
+        policy = self.decided.get(event.event_id, self._policy) if self.decided else self._policy
+        if step.creates:
+            return self._create_again(step, stored, event, at, policy)
         target = Target(
-            projection.name,
-            stored.row,
-            projection.index,
-            stored.version,
-            stored.field_versions,
-            _deleted(projection, stored),
+            step.name, stored.row, step.columns, stored.version, stored.field_versions, step.is_deleted(stored)
         )
-        merged = merge(target, handler.fields, handler.change(event), event.expected_version, policy)
+        merged = merge(target, step.fields, step.change(event), event.expected_version, policy)
         if not merged.accepted:
             return merged, stored
         values = list(stored.row)
@@ -132,20 +171,18 @@ class Fold:
         versions = stored.field_versions.copy()
         for name in merged.accepted:
             versions[name] = version
-        return merged, Stored(projection.make(values), version, versions, at.append_time, at.log_seq, dirty=True)
+        return merged, Stored(step.make(values), version, versions, at.append_time, at.log_seq, dirty=True)
 
-    def _create_again(
-        self, handler: Handler, stored: Stored, event: Event, at: At, policy: Policy
-    ) -> tuple[Merged, Stored]:
+    def _create_again(self, step: Step, stored: Stored, event: Event, at: At, policy: Policy) -> tuple[Merged, Stored]:
         """Create over a row that is there: as a matter of course if it was deleted, else by the policy."""
-        if _deleted(handler.projection, stored):
+        if step.is_deleted(stored):
             conflicts: tuple[Conflict, ...] = ()
         else:
-            conflicts = (Conflict(handler.projection.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
+            conflicts = (Conflict(step.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
         if conflicts and policy == "reject":
             return Merged({}, (), conflicts), stored
         version = stored.version + 1
-        row = self._guarded(handler, event)
+        row = self._guarded(step.handler, event)
         again = Stored(row, version, {EVERY_FIELD: version}, at.append_time, at.log_seq, dirty=True)
         return Merged({}, (EVERY_FIELD,), conflicts), again
 
@@ -190,11 +227,6 @@ class Fold:
             raise Park(
                 "fold_failed", f"{handler.projection.name} can't take the event: {type(error).__name__}: {error}"
             ) from error
-
-
-def _deleted(projection: Projection[Any], stored: Stored) -> bool:
-    index = projection.tombstone_index
-    return index is not None and stored.row[index] is not None
 
 
 def _narrowed(event: Event, merged: Merged) -> Event:

@@ -23,9 +23,18 @@ class Taken:
     parked: dict[tuple[int, datetime], ParkedRow] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
-    fingerprints: set[int] = field(default_factory=set)
     duplicates: int = 0
-    last_event_time: datetime | None = None
+
+    @property
+    def fingerprints(self) -> set[int]:
+        """Of the schemas that the events were written with."""
+        return {item.fingerprint for _, item in self.log}
+
+    @property
+    def last_event_time(self) -> datetime | None:
+        """When the last event happened."""
+        event = self.log[-1][1].event if self.log else None
+        return None if event is None else event.event_timestamp
 
 
 class Intake:
@@ -67,7 +76,7 @@ class Intake:
         if event.event_id in self._seen:
             self.taken.duplicates += 1
             return
-        status = self._stopped.get(entity)
+        status = self._stopped.get(entity) if self._stopped else None
         if status is None:
             self._apply_or_stop(item, event)
         elif status == "waiting" and self._fold.creates_missing(event):
@@ -116,8 +125,6 @@ class Intake:
         conflicts = self._fold.apply(event, At(seq, item.append_time))
         self.log_seq = seq
         self._seen.add(event.event_id)
-        self.taken.last_event_time = event.event_timestamp
-        self.taken.fingerprints.add(item.fingerprint)
         self.taken.log.append((seq, item))
         for c in conflicts:
             self.taken.conflicts.append(

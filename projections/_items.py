@@ -37,13 +37,18 @@ class Item:
 
 def decode(records: Iterable[Record], topic: str, codec: Codec) -> list[Item]:
     """Decode the records of one partition; one that can't be read becomes an item with a problem."""
-    return [_decode_one(record, topic, codec) for record in records]
-
-
-def _decode_one(record: Record, topic: str, codec: Codec) -> Item:
-    append_time = EPOCH + timedelta(milliseconds=record.timestamp)
-    read = _read(record.key, record.value, topic, codec)
-    return Item(record.offset, append_time, record.key, record.value, record.headers, *read)
+    items: list[Item] = []
+    milliseconds, append_time = 0, EPOCH
+    for record in records:
+        if record.timestamp != milliseconds:  # records that came together were appended at one time
+            milliseconds = record.timestamp
+            append_time = EPOCH + timedelta(milliseconds=milliseconds)
+        key, value = record.key, record.value
+        entity_id, event, fingerprint, body, problem = _read(key, value, topic, codec)
+        items.append(
+            Item(record.offset, append_time, key, value, record.headers, entity_id, event, fingerprint, body, problem)
+        )
+    return items
 
 
 def reread(item: Item, topic: str, codec: Codec) -> Item:

@@ -4,7 +4,7 @@ Source: PostgreSQL 18, "COPY", Binary Format; each type as its binary receive fu
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Final
@@ -35,29 +35,33 @@ BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 END: Final = b"\xff\xff"
 NULL: Final = b"\xff\xff\xff\xff"
 
-# Each value follows its length.
-_FIRST: Final = Struct(">hihiqiqi16s")
-_TIMES: Final = Struct(">iqiqiqiq")
-_LENGTH: Final = Struct(">i")
-
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_SECONDS: Final = _EPOCH.timestamp()
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+Pack = Callable[..., bytes]
 
 
 def packed(log_partition: int, entries: Sequence[LogEntry], ingest_time: datetime) -> bytes:
     """Return the rows of these events, in the order of COLUMNS."""
-    first, times, length = _FIRST.pack, _TIMES.pack, _LENGTH.pack
     ingested = micros(ingest_time)
     appended_at, appended = ingest_time, ingested
+    rows: dict[tuple[int, int], Pack] = {}
     parts = [BEGIN]
     for log_seq, item in entries:
         event = item.event
         assert event is not None  # noqa: S101 - what is in the log has been decoded
         if item.append_time is not appended_at:  # events that came together were appended at one time
-            appended_at, appended = item.append_time, micros(item.append_time)
-        event_type, entity_id = event.event_type.encode(), item.entity_id.encode()
-        parts += (
-            first(
+            appended_at = item.append_time
+            appended = micros(appended_at)
+        event_type, entity_id, body = event.event_type.encode(), item.entity_id.encode(), item.body
+        sizes = (len(event_type), len(entity_id))
+        row = rows.get(sizes)
+        if row is None:
+            row = rows[sizes] = _row(sizes[0], sizes[1])
+        happened = int((event.event_timestamp.timestamp() - _EPOCH_SECONDS) * 1_000_000 + 0.5)
+        parts.append(
+            row(
                 len(COLUMNS),
                 2,
                 log_partition,
@@ -67,24 +71,35 @@ def packed(log_partition: int, entries: Sequence[LogEntry], ingest_time: datetim
                 item.offset,
                 16,
                 bytes.fromhex(event.event_id.replace("-", "")),
-            ),
-            length(len(event_type)),
-            event_type,
-            length(len(entity_id)),
-            entity_id,
-            times(8, micros(event.event_timestamp), 8, appended, 8, ingested, 8, item.fingerprint),
-            headers(item.headers) if item.headers else NULL,
-            length(len(item.body)),
-            item.body,
+                sizes[0],
+                event_type,
+                sizes[1],
+                entity_id,
+                8,
+                happened,
+                8,
+                appended,
+                8,
+                ingested,
+                8,
+                item.fingerprint,
+            )
         )
+        parts.append(headers(item.headers) if item.headers else NULL)
+        parts.append(len(body).to_bytes(4))
+        parts.append(body)
     parts.append(END)
     return b"".join(parts)
 
 
+def _row(type_bytes: int, entity_bytes: int) -> Pack:
+    """Return what packs a row up to its headers, each value after its length."""
+    return Struct(f">hihiqiqi16si{type_bytes}si{entity_bytes}siqiqiqiq").pack
+
+
 def micros(at: datetime) -> int:
     """Return a time as Postgres keeps it: microseconds since 2000."""
-    since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (at - _EPOCH) // _MICROSECOND
 
 
 def headers(of_record: Sequence[tuple[str, bytes]]) -> bytes:
@@ -93,7 +108,7 @@ def headers(of_record: Sequence[tuple[str, bytes]]) -> bytes:
     if text is None:
         return NULL
     value = text.encode()
-    return _LENGTH.pack(len(value)) + value
+    return len(value).to_bytes(4) + value
 
 
 def headers_json(of_record: Sequence[tuple[str, bytes]]) -> str | None:

@@ -1,6 +1,7 @@
 """How a partial update meets a row that has changed since its producer read it: field by field."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -26,7 +27,8 @@ class Conflict(NamedTuple):
     resolution: Policy
 
 
-class Target(NamedTuple):
+@dataclass(slots=True)
+class Target:
     """The row that a change meets: its columns' values, its version, and the versions of its fields."""
 
     projection: str
@@ -37,7 +39,8 @@ class Target(NamedTuple):
     deleted: bool
 
 
-class Merged(NamedTuple):
+@dataclass(slots=True)
+class Merged:
     """What is left of a change: the columns to set, the fields accepted, and the conflicts found."""
 
     values: dict[int, Any]
@@ -62,7 +65,11 @@ def merge(
     careful = target.deleted or old is not None or expected_version is not None
     for name in change.fields:
         field = fields[name]
-        new = (None,) * len(field.columns) if wanted is None else field.of(wanted)
+        if not careful and field.attribute is not None:
+            accepted.append(name)
+            values[target.columns[field.columns[0]]] = None if wanted is None else getattr(wanted, field.attribute)
+            continue
+        new = _values(field, wanted)
         reason: Reason | None = None
         if careful:
             reason = _reason(target, field, new, old, changed_since=_changed_since(target, name, expected_version))
@@ -72,9 +79,16 @@ def merge(
             conflicts.append(Conflict(target.projection, name, reason, expected, found, resolution))
         if reason is None or resolution == "last_write_wins":
             accepted.append(name)
-            for column, value in zip(field.columns, new, strict=True):
-                values[target.columns[column]] = value
+            for index, column in enumerate(field.columns):
+                values[target.columns[column]] = new[index]
     return Merged(values, tuple(accepted), tuple(conflicts))
+
+
+def _values(field: Field, source: Any | None) -> tuple[Any, ...]:
+    """Return one value per column; nothing at all means null."""
+    if source is None:
+        return (None,) * len(field.columns)
+    return field.of(source) if field.attribute is None else (getattr(source, field.attribute),)
 
 
 def _changed_since(target: Target, name: str, expected_version: int | None) -> bool:
@@ -96,7 +110,7 @@ def _reason(
     found = _found(target, field)
     if _same(found, new):
         return None
-    if old is not None and not _same(found, field.of(old)):
+    if old is not None and not _same(found, _values(field, old)):
         return "old_value"
     return "version" if changed_since else None
 
