@@ -1,13 +1,13 @@
 # Sitelog as an image: any of its commands, a worker by default. Every step with a decision in it is a script in
 # deploy/docker that the tests run as well (tests/acceptance/test_image.py).
 
-FROM python:3.11.14-slim-bookworm AS build
+FROM python:3.11.14-bookworm AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1
 # What changes rarely goes first: a change of our own code doesn't fetch the dependencies again.
 COPY deploy/docker/requirements.lock deploy/docker/install-dependencies.sh deploy/docker/
 RUN deploy/docker/install-dependencies.sh /opt/sitelog
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY schemas schemas
 COPY streams streams
 COPY projections projections

@@ -8,15 +8,16 @@ BIN := .venv/bin
 # Test files side by side, each with a Kafka and a Postgres of its own: most of them wait for something.
 JOBS ?= 2
 PACKAGES := schemas streams projections agents deploy cli
-# What a fresh Debian or Ubuntu lacks for the embedded Kafka and the virtual environment.
-APT := apt-get install -y openjdk-17-jre-headless maven make python3-venv
+# What a fresh Debian or Ubuntu lacks for the embedded Kafka, the virtual environment and the compiled modules.
+APT := apt-get install -y openjdk-17-jre-headless maven make gcc python3-dev python3-venv
+COMPILED := $(shell sed -nE 's|^    "([a-z]+/[a-z_]+\.py)",$$|\1|p' setup.py)
 
 .PHONY: help setup demo up down status test lint types unit bench lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10 | sort
 
-setup: .venv/.complete ## Install everything into .venv, once and again when requirements.lock or pyproject.toml change
+setup: .venv/.compiled ## Install everything into .venv, again when what it is made of has changed
 
 .venv/.complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -28,11 +29,17 @@ setup: .venv/.complete ## Install everything into .venv, once and again when req
 	  || { echo "error: Java 17 or newer is needed to run Kafka, got $${java:-none}: $(APT)" >&2; exit 1; }
 	@command -v mvn >/dev/null \
 	  || { echo "error: Maven is needed to fetch Kafka: $(APT)" >&2; exit 1; }
+	@command -v gcc >/dev/null && $(PYTHON) -c \
+	    'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	  || { echo "error: gcc and Python's headers are needed to compile what runs for every event: $(APT)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no virtual environment with $(PYTHON): $(APT)" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@# mypy doesn't follow an editable install's import hooks; it follows links.
 	@mkdir -p .typing/sitelog && for package in $(PACKAGES); do ln -sfn "../../$$package" ".typing/sitelog/$$package"; done
+	@touch $@
+
+.venv/.compiled: .venv/.complete setup.py $(COMPILED)
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup ## Start everything, append the life of 12,579 real sites, and check every count
@@ -76,4 +83,5 @@ lock: ## Choose the newest versions that fit, and write both requirements.lock; 
 clean: ## Stop the services, and remove what can be made again; the data in .sitelog stays
 	@if [ -d .sitelog ] && [ -x $(BIN)/sitelog ]; then $(BIN)/sitelog down; fi
 	rm -rf .venv .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name "*.cpython-*.so" -not -path "./.venv/*" -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

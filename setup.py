@@ -1,13 +1,13 @@
 """Compiles what runs for every event; all else is in pyproject.toml.
 
-The modules stay plain Python: without a C compiler they are installed as they are, and do the same slower.
+The modules stay plain Python: with SITELOG_COMPILE=0 they are installed as they are, and do the same slower.
 """
 
 import os
 from pathlib import Path
 
 from mypyc.build import mypycify
-from setuptools import setup
+from setuptools import Extension, setup
 
 PACKAGES = ("schemas", "streams", "projections", "agents", "deploy", "cli")
 
@@ -35,22 +35,26 @@ def installed_layout() -> Path:
     return layout
 
 
-layout = installed_layout()
-os.environ["MYPYPATH"] = str(layout)
-extensions = mypycify(
-    [
-        # Nothing but our own types, so that the code is the same whatever else is installed.
-        "--config-file=",
-        "--follow-imports=silent",
-        "--no-site-packages",
-        "--ignore-missing-imports",
-        "--namespace-packages",
-        "--explicit-package-bases",
-        *(str(layout / "sitelog" / module) for module in COMPILED),
-    ],
-    opt_level="3",
-    group_name="sitelog",
-)
-for extension in extensions:
-    extension.optional = True
-setup(ext_modules=extensions)
+def extensions() -> list[Extension]:
+    """Return the compiled modules; SITELOG_COMPILE=0 asks for none."""
+    if os.environ.get("SITELOG_COMPILE") == "0":
+        return []
+    layout = installed_layout()
+    os.environ["MYPYPATH"] = str(layout)
+    return mypycify(
+        [
+            # Nothing but our own types, so that the code is the same whatever else is installed.
+            "--config-file=",
+            "--follow-imports=silent",
+            "--no-site-packages",
+            "--ignore-missing-imports",
+            "--namespace-packages",
+            "--explicit-package-bases",
+            *(str(layout / "sitelog" / module) for module in COMPILED),
+        ],
+        opt_level="3",
+        group_name="sitelog",
+    )
+
+
+setup(ext_modules=extensions())

@@ -11,6 +11,7 @@ import faust
 from aiokafka.errors import KafkaConnectionError
 from mode import ServiceT
 
+from sitelog.streams._compiled import is_compiled
 from sitelog.streams.app import BatchApp
 from sitelog.streams.errors import SitelogError, UnavailableError
 
@@ -48,6 +49,8 @@ class SitelogWorker(faust.Worker):
         gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
+        if not is_compiled():
+            log.warning("running uncompiled, at about half the speed: install Sitelog where a C compiler is")
         await super().on_startup_finished()
 
     async def start(self) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sitelog.projections._merge import EVERY_FIELD, Conflict, Merged, Policy, Target, merge
-from sitelog.projections._projection import Handler, Key, Projection
+from sitelog.projections._merge import EVERY_FIELD, Changed, Conflict, Merged, Policy, Target, merge
+from sitelog.projections._projection import Handler, Key, Projection, change_of
 from sitelog.projections._registry import Plan
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Park
@@ -19,16 +19,30 @@ class Waits(Park):
         super().__init__("waiting", f"{projection} has no row {'/'.join(map(str, key))} yet: waiting for its creation")
 
 
-@dataclass(slots=True)
+# Where one is made for every event, it is no dataclass: the compiler can't see into a dataclass's __init__.
+
+
 class Stored:
     """A row with what the store keeps beside it; `dirty` rows are to be written."""
 
-    row: Any
-    version: int
-    field_versions: dict[str, int]
-    updated_at: datetime
-    log_seq: int
-    dirty: bool = False
+    __slots__ = ("dirty", "field_versions", "log_seq", "row", "updated_at", "version")
+
+    def __init__(
+        self,
+        row: Any,
+        version: int,
+        field_versions: dict[str, int],
+        updated_at: datetime,
+        log_seq: int,
+        *,
+        dirty: bool = False,
+    ) -> None:
+        self.row = row
+        self.version = version
+        self.field_versions = field_versions
+        self.updated_at = updated_at
+        self.log_seq = log_seq
+        self.dirty = dirty
 
 
 @dataclass(slots=True)
@@ -39,12 +53,19 @@ class Ranges:
     removed: set[Key]
 
 
-@dataclass(slots=True)
 class At:
     """An event's place: its number in the log, and when it was appended."""
 
-    log_seq: int
-    append_time: datetime
+    __slots__ = ("append_time", "log_seq")
+
+    def __init__(self, log_seq: int, append_time: datetime) -> None:
+        self.log_seq = log_seq
+        self.append_time = append_time
+
+
+def own_key(event: Event) -> Key:
+    """Return the id of the event's entity as a key, without a call of the property of the same name."""
+    return (event.__dict__[event.key_field],)
 
 
 class Step:
@@ -61,7 +82,7 @@ class Step:
         self.owns: bool = handler.owns
         self.needs_row: bool = handler.needs_row
         self.fields = handler.fields
-        self.change = handler.change
+        self._change = None if handler.change is change_of else handler.change
         self.columns = projection.index
         self.make = projection.make
         self.tombstone = projection.tombstone_index
@@ -74,6 +95,13 @@ class Step:
         if not self._own_key:
             return self._key_of(event)
         return own if self._when is None or self._when(event) else None
+
+    def change_of(self, event: Any) -> Changed:
+        """Return which fields are meant, what the producer saw and what it wants."""
+        if self._change is not None:
+            change = self._change(event)
+            return change.fields, change.old, change.new
+        return event.changed_fields, event.old_values, event.new_values  # as `change_of`, without a call
 
     def is_deleted(self, stored: Stored) -> bool:
         """Tell whether the row is one that was deleted."""
@@ -98,7 +126,7 @@ class Fold:
 
     def wanted(self, event: Event) -> list[tuple[Projection[Any], Key]]:
         """Return the rows, or in a History the entities, that `event` may touch."""
-        own: Key = (event.entity_id,)
+        own = own_key(event)
         wanted: list[tuple[Projection[Any], Key]] = []
         for step in self._steps_of(event):
             key = step.key(event, own)
@@ -108,7 +136,7 @@ class Fold:
 
     def creates_missing(self, event: Event) -> bool:
         """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""
-        own: Key = (event.entity_id,)
+        own = own_key(event)
         return any(step.creates and step.rows.get(step.key(event, own) or ()) is None for step in self._steps_of(event))
 
     def apply(self, event: Event, at: At) -> tuple[Conflict, ...]:
@@ -117,7 +145,7 @@ class Fold:
         Raises Waits where a row that must exist doesn't, and Park where a read model can't take the event; then
         nothing has changed.
         """
-        own: Key = (event.entity_id,)
+        own = own_key(event)
         staged: list[tuple[dict[Key, Any], Key, Any]] = []
         conflicts: tuple[Conflict, ...] = ()
         for step in self._steps_of(event):
@@ -159,9 +187,9 @@ class Fold:
         if step.creates:
             return self._create_again(step, stored, event, at, policy)
         target = Target(
-            step.name, stored.row, step.columns, stored.version, stored.field_versions, step.is_deleted(stored)
+            step.name, stored.row, step.columns, stored.version, stored.field_versions, deleted=step.is_deleted(stored)
         )
-        merged = merge(target, step.fields, step.change(event), event.expected_version, policy)
+        merged = merge(target, step.fields, step.change_of(event), event.expected_version, policy)
         if not merged.accepted:
             return merged, stored
         values = list(stored.row)

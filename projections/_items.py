@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,24 +14,52 @@ from sitelog.streams.errors import Park
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(slots=True)
 class Item:
     """One record. `event` is None exactly where `problem` says why.
 
     `entity_id` is the record's key where there is one, else the id that the event names, else ''.
     """
 
-    offset: int
-    append_time: datetime
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-    entity_id: str
-    event: Event | None
-    fingerprint: int
-    body: bytes
-    problem: Park | None
-    parked_id: int | None = None
+    # No dataclass: the compiler can't see into its __init__, and this is made for every record.
+    __slots__ = (
+        "append_time",
+        "body",
+        "entity_id",
+        "event",
+        "fingerprint",
+        "headers",
+        "key",
+        "offset",
+        "parked_id",
+        "problem",
+        "value",
+    )
+
+    def __init__(  # noqa: PLR0917 - by name it would cost more
+        self,
+        offset: int,
+        append_time: datetime,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        entity_id: str,
+        event: Event | None,
+        fingerprint: int,
+        body: bytes,
+        problem: Park | None,
+        parked_id: int | None = None,
+    ) -> None:
+        self.offset = offset
+        self.append_time = append_time
+        self.key = key
+        self.value = value
+        self.headers = headers
+        self.entity_id = entity_id
+        self.event = event
+        self.fingerprint = fingerprint
+        self.body = body
+        self.problem = problem
+        self.parked_id = parked_id
 
 
 def decode(records: Iterable[Record], topic: str, codec: Codec) -> list[Item]:
@@ -62,7 +89,7 @@ def _read(
 ) -> tuple[str, Event | None, int, bytes, Park | None]:
     entity_id, problem = _entity_of(key)
     try:
-        event, fingerprint, body = codec.decode(value or b"")
+        event, fingerprint, body = codec.read(value)
     except Park as park:
         return entity_id, None, 0, b"", park
     if key is None:
@@ -92,8 +119,9 @@ def _hex(key: bytes) -> str:
 
 
 def _misplaced(event: Event, entity_id: str, topic: str) -> Park | None:
-    if event.entity_id != entity_id:
-        expected = f"{event.key_field} {event.entity_id!r}"
+    own_id = event.__dict__[event.key_field]  # as `entity_id`, without a call
+    if own_id != entity_id:
+        expected = f"{event.key_field} {own_id!r}"
         return Park("key_differs", f"expected the event's {expected} as the record's key, got {entity_id!r}")
     if event.topic != topic:
         return Park("wrong_topic", f"expected {event.event_type} in the topic {event.topic}, got it in {topic}")

@@ -1,16 +1,18 @@
 """How a partial update meets a row that has changed since its producer read it: field by field."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
 from sitelog.projections._json import same_json
-from sitelog.projections._projection import Change, Field
+from sitelog.projections._projection import Field
 
 Policy = Literal["last_write_wins", "reject"]
 Reason = Literal["old_value", "version", "deleted", "exists"]
+
+Changed = tuple[Sequence[str], Any | None, Any | None]
+"""A `Change`, as a plain tuple."""
 
 EVERY_FIELD: Final = "*"
 """In field_versions: the version that holds for the fields not named, set when a deleted row is created again."""
@@ -27,29 +29,45 @@ class Conflict(NamedTuple):
     resolution: Policy
 
 
-@dataclass(slots=True)
+# One of each for every update: no dataclasses, because the compiler can't see into a dataclass's __init__.
+
+
 class Target:
     """The row that a change meets: its columns' values, its version, and the versions of its fields."""
 
-    projection: str
-    row: tuple[Any, ...]
-    columns: Mapping[str, int]
-    version: int
-    field_versions: Mapping[str, int]
-    deleted: bool
+    __slots__ = ("columns", "deleted", "field_versions", "projection", "row", "version")
+
+    def __init__(
+        self,
+        projection: str,
+        row: tuple[Any, ...],
+        columns: dict[str, int],
+        version: int,
+        field_versions: dict[str, int],
+        *,
+        deleted: bool,
+    ) -> None:
+        self.projection = projection
+        self.row = row
+        self.columns = columns
+        self.version = version
+        self.field_versions = field_versions
+        self.deleted = deleted
 
 
-@dataclass(slots=True)
 class Merged:
     """What is left of a change: the columns to set, the fields accepted, and the conflicts found."""
 
-    values: dict[int, Any]
-    accepted: tuple[str, ...]
-    conflicts: tuple[Conflict, ...]
+    __slots__ = ("accepted", "conflicts", "values")
+
+    def __init__(self, values: dict[int, Any], accepted: tuple[str, ...], conflicts: tuple[Conflict, ...]) -> None:
+        self.values = values
+        self.accepted = accepted
+        self.conflicts = conflicts
 
 
 def merge(
-    target: Target, fields: Mapping[str, Field], change: Change, expected_version: int | None, policy: Policy
+    target: Target, fields: Mapping[str, Field], changed: Changed, expected_version: int | None, policy: Policy
 ) -> Merged:
     """Accept the fields that nobody else has changed, and decide on the others by `policy`.
 
@@ -60,10 +78,10 @@ def merge(
     values: dict[int, Any] = {}
     accepted: list[str] = []
     conflicts: list[Conflict] = []
-    old, wanted = change.old, change.new
+    names, old, wanted = changed
     # Most changes come without a word on what they expect: nothing to look at then.
     careful = target.deleted or old is not None or expected_version is not None
-    for name in change.fields:
+    for name in names:
         field = fields[name]
         if not careful and field.attribute is not None:
             accepted.append(name)

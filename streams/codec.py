@@ -33,9 +33,6 @@ class Decoded(NamedTuple):
     body: bytes
 
 
-_decoded: Final = tuple.__new__  # half the price of a NamedTuple's own
-
-
 class Codec:
     """Knows every version of every event.
 
@@ -78,6 +75,10 @@ class Codec:
         Raises Undecodable, with a reason of empty, wrong_bytes, unknown_schema, truncated or invalid_value; and
         Retry for a schema id that `prepare` hasn't been awaited for.
         """
+        return Decoded(*self.read(value))
+
+    def read(self, value: bytes | None) -> tuple[Event, int, bytes]:
+        """Return what `decode` returns, as a plain tuple, which compiled code needn't make."""
         if not value:
             raise Undecodable("empty", "expected an Avro value, got none")
         end = _FINGERPRINT_END if value[0] else _ID_END
@@ -86,7 +87,7 @@ class Codec:
             writer = self._look_up(value)
         body = value[end:]
         try:
-            return _decoded(Decoded, (writer.decode(body), writer.fingerprint, body))
+            return writer.decode(body), writer.fingerprint, body
         except IndexError:
             raise _truncated(writer, body) from None
         except UnicodeDecodeError as error:

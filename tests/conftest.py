@@ -25,6 +25,21 @@ from sitelog.streams.topics import create_topics
 
 TOPIC_SECONDS_MAX = 20
 
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """Refuse to test what isn't the source: a compiled module hides the file that it was made of."""
+    stale = [
+        str(source.relative_to(ROOT))
+        for package in ("streams", "projections")
+        for compiled in (ROOT / package).glob("*.so")
+        if (source := compiled.with_name(f"{compiled.name.partition('.')[0]}.py")).stat().st_mtime
+        > compiled.stat().st_mtime
+    ]
+    if stale:
+        pytest.exit(f"changed since they were compiled: {', '.join(sorted(stale))}. Run `make setup`", returncode=2)
+
 
 @dataclass(frozen=True)
 class Services:

@@ -1,7 +1,7 @@
 """Read models in memory: what Postgres does for the fold, for tests that run in milliseconds."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,14 +46,14 @@ class Lane:
 
     def open(self, entity: str) -> list[Item]:
         """Return what of the entity is put aside, in the order of the topic."""
-        return [replace(item) for _, (item, _) in sorted(self.shelf.items()) if item.entity_id == entity]
+        return [_again(item, item.parked_id) for _, (item, _) in sorted(self.shelf.items()) if item.entity_id == entity]
 
     def put(self, taken: Taken) -> None:
         for closed in taken.closed:
             del self.shelf[closed.parked_id - 1]
         for row in taken.parked.values():
             offset = row.item.offset
-            self.shelf[offset] = (replace(row.item, parked_id=offset + 1), row.status)
+            self.shelf[offset] = (_again(row.item, offset + 1), row.status)
 
 
 class MemoryStore:
@@ -126,7 +126,26 @@ def _copied(projection: Projection[Any], stored: Stored) -> Stored:
         if values[at] is not None:
             parsed = orjson.loads(values[at])
             values[at] = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2).decode()
-    return replace(stored, row=projection.make(values), field_versions=dict(stored.field_versions), dirty=False)
+    return Stored(
+        projection.make(values), stored.version, dict(stored.field_versions), stored.updated_at, stored.log_seq
+    )
+
+
+def _again(item: Item, parked_id: int | None) -> Item:
+    """The item as the shelf gives it back."""
+    return Item(
+        item.offset,
+        item.append_time,
+        item.key,
+        item.value,
+        item.headers,
+        item.entity_id,
+        item.event,
+        item.fingerprint,
+        item.body,
+        item.problem,
+        parked_id,
+    )
 
 
 def _as_dict(projection: Projection[Any], stored: Stored) -> dict[str, Any]:
