@@ -52,7 +52,7 @@ def extensions() -> list[Extension]:
             "--explicit-package-bases",
             *(str(layout / "sitelog" / module) for module in COMPILED),
         ],
-        opt_level="3",
+        opt_level="2",
         group_name="sitelog",
     )
 

@@ -34,6 +34,10 @@ BOOKKEEPING: Final = {
 field changed last, when the last event was appended, and its place in the log."""
 
 
+CHANGED: Final = "updated_at"
+"""The column that every table has an index on: whoever copies a read model asks what has changed since."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """How one field of an event's values becomes columns: `of` returns one value per column.
@@ -210,7 +214,9 @@ class Projection(Generic[Row]):
         if reserved:
             raise ValueError(f"{self.name}: {reserved} are kept by the store; name the fields differently")
         fresh = f"{self.table}{NEXT}"
-        longest = max([f"{fresh}_pkey", *(f"{fresh}_{'_'.join(columns)}_idx" for columns in self.indexes)], key=len)
+        longest = max(
+            [f"{fresh}_pkey", *(f"{fresh}_{'_'.join(columns)}_idx" for columns in (*self.indexes, (CHANGED,)))], key=len
+        )
         if len(longest) > NAME_CHARACTERS_MAX:
             raise ValueError(f"{self.name}: {longest} is longer than the {NAME_CHARACTERS_MAX} characters of Postgres")
         if self.tombstone is not None and self.tombstone not in self.columns:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from sitelog.projections._fold import Ranges, Stored
-from sitelog.projections._projection import BOOKKEEPING, Key, Projection
+from sitelog.projections._projection import BOOKKEEPING, CHANGED, Key, Projection
 
 # Every name in this SQL is a literal of a read model's file, checked to be an identifier; values are parameters.
 # ruff: noqa: S608
@@ -45,15 +45,20 @@ class Table:
     @cached_property
     def index_sqls(self) -> list[str]:
         """DDL of each other index."""
+        *own, changed = self.index_names
         return [
-            f"CREATE INDEX {name} ON public.{self.name} ({', '.join(columns)})"
-            for name, columns in zip(self.index_names, self.projection.indexes, strict=True)
+            *(
+                f"CREATE INDEX {name} ON public.{self.name} ({', '.join(columns)})"
+                for name, columns in zip(own, self.projection.indexes, strict=True)
+            ),
+            # It changes with every row: in a B-tree, each update of a row would write to all indexes of its table.
+            f"CREATE INDEX {changed} ON public.{self.name} USING brin ({CHANGED}) WITH (pages_per_range = 4)",
         ]
 
     @cached_property
     def index_names(self) -> list[str]:
         """Return the names of the other indexes."""
-        return [f"{self.name}_{'_'.join(columns)}_idx" for columns in self.projection.indexes]
+        return [f"{self.name}_{'_'.join(columns)}_idx" for columns in (*self.projection.indexes, (CHANGED,))]
 
     @cached_property
     def view_sql(self) -> str:

@@ -36,7 +36,7 @@ contracts = Projection(
     version=1,
     key=("site_id", "contract_id"),
     row=Contract,
-    indexes=[("contract_id",), ("updated_at",)],
+    indexes=[("contract_id",)],
 )
 
 FIELDS = {

@@ -52,7 +52,7 @@ customer_sites = Projection(
     key="site_id",
     row=Site,
     tombstone="deleted_at",
-    indexes=[("territory_id",), ("updated_at",)],
+    indexes=[("territory_id",)],
 )
 
 

@@ -32,7 +32,7 @@ performance_history = Projection(
     version=1,
     key=("site_id", "period_start", "period_end"),
     row=Performance,
-    indexes=[("period_start",), ("updated_at",)],
+    indexes=[("period_start",)],
 )
 
 

@@ -27,9 +27,7 @@ class Territory(NamedTuple):
     deleted_at: datetime | None
 
 
-territories = Projection(
-    name="territories", version=1, key="territory_id", row=Territory, tombstone="deleted_at", indexes=[("updated_at",)]
-)
+territories = Projection(name="territories", version=1, key="territory_id", row=Territory, tombstone="deleted_at")
 
 FIELDS = {
     "name": field_of("name"),
