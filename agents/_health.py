@@ -77,6 +77,10 @@ class HealthServer(Service):
         return answer("not live", self._not_live())
 
     async def _readyz(self, _: web.Request) -> web.Response:
+        return answer("not ready", await self._problems())
+
+    async def _problems(self) -> list[str]:
+        """Say what keeps the worker from being ready; the metric says the same, whoever asks."""
         problems = self._not_ready()
         try:
             async with asyncio.timeout(PING_SECONDS_MAX):
@@ -84,9 +88,10 @@ class HealthServer(Service):
         except Exception as error:  # noqa: BLE001 - whatever is wrong with Postgres, the answer is no
             problems = [*problems, f"Postgres does not answer: {error or type(error).__name__}"]
         self._metrics.ready.set(not problems)
-        return answer("not ready", problems)
+        return problems
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
+        await self._problems()
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -12,6 +12,7 @@ from sitelog.agents._health import HealthServer
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
+from sitelog.agents._stopped import StoppedEntities
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
 from sitelog.projections._database import open_pool, session
@@ -98,7 +99,7 @@ def build(settings: Settings) -> SitelogWorker:
     codec = Codec(registry.client)
     database = Database(settings, planned)
     progress = Progress()
-    metrics = Metrics(CONSUMER, progress)
+    metrics = Metrics(CONSUMER, progress, topics=settings.kafka_config.topics)
     projector = Projector(
         planned,
         codec,
@@ -126,7 +127,8 @@ def build(settings: Settings) -> SitelogWorker:
         not_ready=lambda: [*not_ready(app), *progress.failures()],
         ping=database.ping,
     )
-    services = (health, database, registry, Watch(app, progress))
+    stopped = StoppedEntities(CONSUMER, database.opened, metrics)
+    services = (health, database, registry, Watch(app, progress), stopped)
     return SitelogWorker(app, *services, shutdown_seconds=settings.worker.shutdown_seconds)
 
 

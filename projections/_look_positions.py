@@ -32,6 +32,14 @@ LIMIT $1
 """
 
 
+STOPPED: Final = """
+SELECT p.topic, coalesce(sum(o.parked_entities), 0)::bigint
+FROM sitelog.log_partition AS p
+LEFT JOIN sitelog.consumer_position AS o ON o.log_partition = p.log_partition AND o.consumer = $1
+GROUP BY p.topic
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One consumer's position in one partition. `anchored`: the record before it is checked at the next claim."""
@@ -72,3 +80,8 @@ async def positions(connection: Any) -> list[Standing]:
 async def changes(connection: Any, limit: int) -> list[Change]:
     """Return the newest changes made by hand, the newest first."""
     return [Change(*row) for row in await connection.fetch(CHANGES, limit)]
+
+
+async def stopped_entities(connection: Any, consumer: str) -> dict[str, int]:
+    """Return how many entities are stopped, by topic: none in one that nobody has claimed yet."""
+    return dict(await connection.fetch(STOPPED, consumer))

@@ -29,6 +29,11 @@ LABELS = {
     "sitelog_ready": {"consumer"},
     "sitelog_lag_events": {"consumer", "topic", "partition"},
     "sitelog_lag_seconds": {"consumer", "topic", "partition"},
+    "sitelog_position_offset": {"consumer", "topic", "partition"},
+    "sitelog_stopped_entities": {"consumer", "topic"},
+    "sitelog_topic_partitions": {"consumer", "topic"},
+    "sitelog_topic_retention_seconds": {"consumer", "topic"},
+    "process_resident_memory_bytes": set(),
 }
 
 
@@ -103,12 +108,14 @@ async def test_metrics_count_what_happened_by_name_and_label(rig: Rig) -> None:
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     found = {sample.name: set(sample.labels) for sample in samples}
     assert found | LABELS == found
-    assert {sample.labels["consumer"] for sample in samples} == {"projector"}
+    ours = [sample for sample in samples if sample.name.startswith("sitelog_")]
+    assert {sample.labels["consumer"] for sample in ours} == {"projector"}
     assert await worker.metric("sitelog_events_total") == 500
     conflicts = len(rig.ledger.folded().conflicts)
     assert await worker.metric("sitelog_conflicts_total") == conflicts > 0
     assert await worker.metric("sitelog_batches_total", verdict="applied") > 0
     assert await worker.metric("sitelog_batch_records_sum") == 500
+    assert await worker.metric("sitelog_position_offset") == 500
 
 
 async def test_the_log_is_json_a_line_and_keeps_passwords_to_itself(rig: Rig) -> None:
