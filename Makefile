@@ -64,7 +64,7 @@ lint: setup ## Check style, format and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/yamllint --strict compose.yaml deploy/config deploy/kubernetes .yamllint.yaml .pre-commit-config.yaml
+	$(BIN)/yamllint --strict compose.yaml deploy/config deploy/kubernetes deploy/monitoring .yamllint.yaml .pre-commit-config.yaml
 
 types: setup ## Check the types, strictly
 	MYPYPATH=.typing $(BIN)/mypy

@@ -107,7 +107,7 @@ def compose():
 
 
 def test_our_yaml_is_tidy():
-    files = ["compose.yaml", "deploy/config", "deploy/kubernetes"]
+    files = ["compose.yaml", "deploy/config", "deploy/kubernetes", "deploy/monitoring"]
     lint = subprocess.run(
         [sys.executable, "-m", "yamllint", "--strict", *files], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,0 +1,132 @@
+"""When each alert of deploy/monitoring has to fire, and when it has to stay quiet.
+
+Series are written as promtool writes them, a sample a minute: `3x5` stays at 3, `0+2x5` rises by 2, `_x3` is nothing.
+"""
+
+from dataclasses import dataclass
+
+SITES = 'consumer="projector",topic="customer-sites-events"'
+P0, P1 = f'{SITES},partition="0"', f'{SITES},partition="1"'
+WORKER = 'consumer="projector",job="sitelog",instance="sitelog-projector-0"'
+OTHER = WORKER.replace("-0", "-1")
+
+
+@dataclass(frozen=True)
+class Case:
+    """`series` by name and labels; the labels that fire after so many `minutes`, none if the alert is quiet."""
+
+    alert: str
+    title: str
+    series: dict[str, str]
+    minutes: int
+    fires: tuple[dict[str, str], ...] = ()
+
+
+PROJECTOR = {"consumer": "projector"}
+TOPIC = {**PROJECTOR, "topic": "customer-sites-events"}
+PARTITION = {**TOPIC, "partition": "0"}
+INSTANCE = {"job": "sitelog", "instance": "sitelog-projector-0"}
+
+
+def ready(*values: str) -> dict[str, str]:
+    """What workers say of being ready, one after the other."""
+    return {f"sitelog_ready{{{labels}}}": value for labels, value in zip((WORKER, OTHER), values, strict=False)}
+
+
+def partition(lag: str, position: str = "0x30", seconds: str = "0x30") -> dict[str, str]:
+    """One partition: events behind, position, seconds behind."""
+    return {
+        f"sitelog_lag_events{{{P0}}}": lag,
+        f"sitelog_position_offset{{{P0}}}": position,
+        f"sitelog_lag_seconds{{{P0}}}": seconds,
+        f"sitelog_topic_retention_seconds{{{SITES}}}": "604800x30",
+    }
+
+
+def counter(name: str, values: str, labels: str = WORKER) -> dict[str, str]:
+    """One counter of a worker."""
+    return {f"sitelog_{name}_total{{{labels}}}": values}
+
+
+PARKED, FENCED = f'{WORKER},status="parked"', f'{WORKER},verdict="fenced"'
+WAITING = f'{WORKER},status="waiting"'
+TWO = {f"sitelog_topic_partitions{{{SITES}}}": "2x30"}
+OWNED = {f"sitelog_lag_events{{{P0}}}": "0x30", f"sitelog_lag_events{{{P1}}}": "0x30"}
+
+CASES = [
+    Case("SitelogNoWorkerReady", "there is none", {}, 5, (PROJECTOR,)),
+    Case("SitelogNoWorkerReady", "none is ready", ready("0x10", "0x10"), 5, (PROJECTOR,)),
+    Case("SitelogNoWorkerReady", "one is ready", ready("0x10", "1x10"), 5),
+    Case("SitelogNoWorkerReady", "a rebalance takes a minute", ready("1x3 0 1x9"), 6),
+    Case("SitelogWorkerGone", "it doesn't answer", {f"up{{{WORKER}}}": "0x10"}, 6, ({**PROJECTOR, **INSTANCE},)),
+    Case("SitelogWorkerGone", "it is back soon", {f"up{{{WORKER}}}": "1x3 0x2 1x9"}, 9),
+    Case("SitelogWorkerGone", "somebody else's is gone", {'up{job="other"}': "0x10"}, 6),
+    Case("SitelogWorkerNotReady", "one of two", ready("0x10", "1x10"), 6, ({**PROJECTOR, **INSTANCE},)),
+    Case("SitelogWorkerNotReady", "it was starting", ready("0x3 1x10"), 8),
+    Case(
+        "SitelogWorkerRestarts",
+        "it is started again and again",
+        {'process_start_time_seconds{job="sitelog",instance="sitelog-projector-0"}': "100x2 300x2 500x2 700x2"},
+        10,
+        (INSTANCE,),
+    ),
+    Case(
+        "SitelogWorkerRestarts",
+        "an update starts it once",
+        {'process_start_time_seconds{job="sitelog",instance="sitelog-projector-0"}': "100x5 500x9"},
+        12,
+    ),
+    Case("SitelogPartitionUnowned", "nobody has one of two", {**TWO, **partition("0x30")}, 5, (TOPIC,)),
+    Case("SitelogPartitionUnowned", "nobody has any", TWO, 5, (TOPIC,)),
+    Case("SitelogPartitionUnowned", "each has its worker", {**TWO, **OWNED}, 5),
+    Case(
+        "SitelogPartitionUnowned",
+        "one moved from a worker to the other",
+        {
+            **TWO,
+            f'sitelog_lag_events{{{P0},instance="a"}}': "0x30",
+            f'sitelog_lag_events{{{P1},instance="a"}}': "0x6",
+            f'sitelog_lag_events{{{P1},instance="b"}}': "_x5 0x20",
+        },
+        12,
+    ),
+    Case("SitelogPartitionStuck", "it has events and stands", partition("5x30", "40x30"), 10, (PARTITION,)),
+    Case("SitelogPartitionStuck", "it moves, however slowly", partition("5x30", "40+1x30"), 10),
+    Case("SitelogPartitionStuck", "there is nothing to do", partition("0x30", "40x30"), 10),
+    Case("SitelogPartitionStuck", "an event has just come after a silence", partition("0x20 1 0x5", "40x30"), 20),
+    Case("SitelogBehind", "ten minutes", partition("9x30", "0+5x30", "600x30"), 8, (PROJECTOR,)),
+    Case("SitelogBehind", "a minute", partition("9x30", "0+5x30", "60x30"), 8),
+    Case("SitelogBacklog", "half a million", partition("500000x30", "0+5x30"), 12, (PROJECTOR,)),
+    Case("SitelogBacklog", "a bulk load that passes", partition("500000x4 0x20", "0+5x30"), 12),
+    Case("SitelogRetentionHalfUsed", "four of seven days", partition("9x30", "0x30", "345600x30"), 3, (TOPIC,)),
+    Case("SitelogRetentionHalfUsed", "one of seven days", partition("9x30", "0x30", "86400x30"), 3),
+    Case(
+        "SitelogRetentionHalfUsed",
+        "Kafka keeps everything",
+        partition("9x30", "0x30", "9999999x30")
+        | {f"sitelog_topic_retention_seconds{{{SITES}}}": "Inf Inf Inf Inf Inf"},
+        3,
+    ),
+    Case("SitelogEntitiesStopped", "two of them", {f"sitelog_stopped_entities{{{SITES}}}": "2x30"}, 17, (TOPIC,)),
+    Case("SitelogEntitiesStopped", "one waited a while", {f"sitelog_stopped_entities{{{SITES}}}": "1x9 0x20"}, 17),
+    Case("SitelogManyParked", "twenty a minute", counter("parked", "0+20x30", PARKED), 16, (PROJECTOR,)),
+    Case("SitelogManyParked", "one a minute", counter("parked", "0+1x30", PARKED), 16),
+    Case("SitelogManyParked", "they wait for their creation", counter("parked", "0+20x30", WAITING), 16),
+    Case(
+        "SitelogManyConflicts",
+        "two in a hundred",
+        counter("conflicts", "0+20x60") | counter("events", "0+1000x60"),
+        40,
+        (PROJECTOR,),
+    ),
+    Case(
+        "SitelogManyConflicts",
+        "one in a thousand",
+        counter("conflicts", "0+1x60") | counter("events", "0+1000x60"),
+        40,
+    ),
+    Case("SitelogManyRebalances", "one a minute", counter("rebalances", "0+1x30"), 20, (PROJECTOR,)),
+    Case("SitelogManyRebalances", "an update of three workers", counter("rebalances", "0x3 1 2 3 4 5 6x20"), 20),
+    Case("SitelogFenced", "one a minute", counter("batches", "0+1x30", FENCED), 20, (PROJECTOR,)),
+    Case("SitelogFenced", "a zombie woke up", counter("batches", "0x3 4x20", FENCED), 20),
+]
