@@ -1,9 +1,6 @@
 """deploy/kubernetes, held to Kubernetes's own schemas, to the worker's settings and to the image."""
 
 import re
-import shutil
-import subprocess
-import tomllib
 from pathlib import Path
 
 import kubernetes_validate
@@ -61,20 +58,6 @@ def test_a_field_that_kubernetes_does_not_know_is_found():
 def test_every_file_is_part_of_the_base():
     named = {"kustomization.yaml", *KUSTOMIZATION["resources"], *KUSTOMIZATION["configMapGenerator"][0]["files"]}
     assert named == {path.name for path in FOLDER.iterdir()}
-
-
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl, whose kustomize builds the base")
-def test_kustomize_builds_the_base_and_gives_the_configuration_a_name_of_its_own():
-    built = subprocess.run(["kubectl", "kustomize", FOLDER], capture_output=True, text=True, check=True).stdout
-    documents = list(yaml.safe_load_all(built))
-    assert {document["kind"] for document in documents} == {"ConfigMap", *(r["kind"] for r in RESOURCES.values())}
-    (config,) = (document for document in documents if document["kind"] == "ConfigMap")
-    assert re.fullmatch(r"sitelog-config-\w{10}", config["metadata"]["name"])
-    assert built.count(config["metadata"]["name"]) == 1 + len(PODS)
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert built.count(f"image: sitelog:{version}\n") == len(CONTAINERS)
-    for document in documents:
-        kubernetes_validate.validate(document, NEWEST, strict=True)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
