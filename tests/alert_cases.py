@@ -13,7 +13,7 @@ OTHER = WORKER.replace("-0", "-1")
 
 @dataclass(frozen=True)
 class Case:
-    """`series` by name and labels; the labels that fire after so many `minutes`, none if the alert is quiet."""
+    """What fires after so many `minutes` of `series`, by its labels; with none the alert is quiet all the time."""
 
     alert: str
     title: str

@@ -27,11 +27,12 @@ def minutes(text: str) -> int:
     return int(re.fullmatch(r"(\d+)m", text)[1])
 
 
-def firing(case: Case) -> list[Labels]:
-    """Evaluate minute after minute, as Prometheus does, and return what fires at the case's minute."""
+def firing(case: Case) -> list[list[Labels]]:
+    """Evaluate minute after minute, as Prometheus does, and return what fires at each."""
     rule, samples = ALERTS[case.alert], read_series(case.series)
     expression, patience = promql_parser.parse(rule["expr"]), minutes(rule.get("for", "0m"))
     since: dict[Labels, int] = {}
+    fired = []
     for minute in range(case.minutes + 1):
         for record, recorded in RECORDS.items():
             for labels, value in evaluate(recorded, samples, minute).items():
@@ -41,7 +42,13 @@ def firing(case: Case) -> list[Labels]:
                     values.extend([None] * (minute + 1 - len(values)))
         active = evaluate(expression, samples, minute)
         since = {labels: since.get(labels, minute) for labels in active}
-    return [labels for labels, first in since.items() if case.minutes - first >= patience]
+        fired.append([labels for labels, first in since.items() if minute - first >= patience])
+    return fired
+
+
+def moments(case: Case) -> range:
+    """A case that is to be quiet is so all the time; one that fires does at its last minute."""
+    return range(case.minutes if case.fires else 0, case.minutes + 1)
 
 
 def expected(case: Case) -> list[dict[str, str]]:
@@ -50,7 +57,9 @@ def expected(case: Case) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.title}")
 def test_an_alert_fires_when_it_should_and_only_then(case):
-    assert [{**dict(labels), **ALERTS[case.alert]["labels"]} for labels in firing(case)] == expected(case)
+    fired = firing(case)
+    for minute in moments(case):
+        assert [{**dict(labels), **ALERTS[case.alert]["labels"]} for labels in fired[minute]] == expected(case), minute
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -89,10 +98,11 @@ def test_prometheus_fires_and_stays_quiet_in_the_same_cases(tmp_path):
             "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
             "alert_rule_test": [
                 {
-                    "eval_time": f"{case.minutes}m",
+                    "eval_time": f"{minute}m",
                     "alertname": case.alert,
                     "exp_alerts": [{"exp_labels": labels} for labels in expected(case)],
                 }
+                for minute in moments(case)
             ],
         }
         for case in CASES
