@@ -13,6 +13,7 @@ import pytest
 
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._database import connect
+from sitelog.projections._look_positions import stopped_entities
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Halt
@@ -87,6 +88,16 @@ async def test_the_place_in_the_topic_stays_and_so_does_the_claim(partition: Par
     publish(partition, "site_created")
     await partition.retry("site-1")
     assert await partition.position() == before._replace(log_seq=2, parked_entities=0)
+
+
+async def test_how_many_entities_are_stopped_is_known_by_topic_until_they_go_on(partition: Partition) -> None:
+    await partition.feed(framed(partition, event("site_created")), renamed(), renamed(site_id="site-2"))
+    none = {"customer-sites-events": 0, "territory-events": 0}
+    assert await stopped_entities(partition.connection, "projector") == none | {"customer-sites-events": 2}
+    assert await stopped_entities(partition.connection, "billing") == none
+    publish(partition, "site_created")
+    await partition.retry("site-1")
+    assert await stopped_entities(partition.connection, "projector") == none | {"customer-sites-events": 1}
 
 
 async def test_an_event_that_comes_after_a_retry_is_applied_at_once(partition: Partition) -> None:
