@@ -137,8 +137,7 @@ class TopicFold:
         rows.fold.decided = await _conflicts.decided(self._connection, number, log_seq, until)
         now = datetime.now(UTC)
         intake = Intake(rows.fold, number, log_seq, now, stopped=lane.stopped, waiting=lane.waiting)
-        for item in items:
-            intake.take(item)
+        intake.take_all(items)
         await self._hold_against_log(stretch, intake.taken)
         return intake.log_seq
 

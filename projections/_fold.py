@@ -1,6 +1,6 @@
 """Folds events into rows, in memory: no I/O, no clock, the same rows from the same events every time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -111,7 +111,7 @@ class Step:
 class Fold:
     """The rows that a batch touches, and what its events make of them.
 
-    Load the rows that `wanted` names before `apply`. An event is applied to all read models or to none.
+    Load the rows that are `missing` before `apply`. An event is applied to all read models or to none.
     `decided` maps event ids to what was decided on their conflicts when they were applied first: a replay sets it
     for the events to come, so that it decides alike whatever the policy is by then.
     """
@@ -124,15 +124,21 @@ class Fold:
         self.rows: dict[Projection[Any], dict[Key, Stored]] = {p: {} for p in plan.projections if not p.per_entity}
         self.ranges: dict[Projection[Any], dict[Key, Ranges]] = {p: {} for p in plan.projections if p.per_entity}
 
-    def wanted(self, event: Event) -> list[tuple[Projection[Any], Key]]:
-        """Return the rows, or in a History the entities, that `event` may touch."""
-        own = own_key(event)
-        wanted: list[tuple[Projection[Any], Key]] = []
-        for step in self._steps_of(event):
-            key = step.key(event, own)
-            if key is not None:
-                wanted.append((step.handler.projection, key))
-        return wanted
+    def missing(self, events: Iterable[Event]) -> dict[Projection[Any], set[Key]]:
+        """Return what the events may touch and the fold doesn't have, by read model."""
+        missing: dict[Projection[Any], set[Key]] = {}
+        for event in events:
+            own = own_key(event)
+            for step in self._steps_of(event):
+                key = step.key(event, own)
+                if key is not None and key not in step.rows and key not in step.ranges:
+                    projection = step.handler.projection
+                    keys = missing.get(projection)
+                    if keys is None:
+                        missing[projection] = {key}
+                    else:
+                        keys.add(key)
+        return missing
 
     def creates_missing(self, event: Event) -> bool:
         """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""

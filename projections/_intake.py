@@ -64,6 +64,11 @@ class Intake:
         self._waiting = waiting
         self._seen = set(known)
 
+    def take_all(self, items: Iterable[Item]) -> None:
+        """Take records one after the other."""
+        for item in items:
+            self.take(item)
+
     def take(self, item: Item) -> None:
         """Apply one record, or put it aside with its reason."""
         entity = item.entity_id

@@ -1,11 +1,9 @@
 """All read models' tables together: load what a batch may touch, write what it changed."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from sitelog.projections._fold import Fold
-from sitelog.projections._projection import Key, Projection
 from sitelog.projections._registry import Plan
 from sitelog.projections._table import Table
 from sitelog.streams._event import Event
@@ -19,18 +17,12 @@ class Tables:
 
     async def load(self, connection: Any, fold: Fold, events: Iterable[Event]) -> None:
         """Load every row that the events may touch and the fold doesn't have, with one query per read model."""
-        wanted: defaultdict[Projection[Any], set[Key]] = defaultdict(set)
-        for event in events:
-            for projection, key in fold.wanted(event):
-                wanted[projection].add(key)
-        for projection, keys in wanted.items():
+        for projection, keys in fold.missing(events).items():
             table = self.tables[projection]
             if projection.per_entity:
-                fold.ranges[projection].update(
-                    await table.load_ranges(connection, keys - fold.ranges[projection].keys())
-                )
+                fold.ranges[projection].update(await table.load_ranges(connection, keys))
             else:
-                fold.rows[projection].update(await table.load(connection, keys - fold.rows[projection].keys()))
+                fold.rows[projection].update(await table.load(connection, keys))
 
     async def fill(self, connection: Any, fold: Fold, log_partition: int) -> None:
         """Write every row of the fold into tables that have none of them yet."""

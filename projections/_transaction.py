@@ -99,8 +99,7 @@ class Projector:
         loaded = [*items, *(item for queue in waiting.values() for item in queue)]
         work = await self.begin(shelf, position, loaded, stopped=stopped, waiting=waiting, check_known=check_known)
         work.intake.taken.duplicates += len(part.items) - len(items)
-        for item in items:
-            work.intake.take(item)
+        work.intake.take_all(items)
         return work
 
     async def begin(

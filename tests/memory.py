@@ -77,8 +77,7 @@ class MemoryStore:
         intake = Intake(
             fold, PARTITIONS[topic], lane.log_seq, BEGIN, stopped=stopped, waiting=waiting, known=self.known
         )
-        for item in batch:
-            intake.take(item)
+        intake.take_all(batch)
         self.write(fold)
         self.known |= {item.event.event_id for _, item in intake.taken.log if item.event}
         self.taken.append(intake.taken)
@@ -87,15 +86,15 @@ class MemoryStore:
         return intake.taken
 
     def load(self, fold: Fold, events: Iterable[Event]) -> None:
-        for event in events:
-            for projection, key in fold.wanted(event):
-                stored = self.rows[projection]
-                if projection.per_entity:
+        for projection, keys in fold.missing(events).items():
+            stored = self.rows[projection]
+            if projection.per_entity:
+                for key in keys:
                     mine = {row: _copied(projection, stored[row]) for row in sorted(stored) if row[:1] == key}
                     if mine:
-                        fold.ranges[projection].setdefault(key, Ranges(mine, set()))
-                elif key in stored:
-                    fold.rows[projection].setdefault(key, _copied(projection, stored[key]))
+                        fold.ranges[projection][key] = Ranges(mine, set())
+            else:
+                fold.rows[projection] |= {key: _copied(projection, stored[key]) for key in keys & stored.keys()}
 
     def write(self, fold: Fold) -> None:
         for projection, rows in fold.rows.items():

@@ -174,9 +174,11 @@ def test_a_history_removes_what_it_leaves_out_and_knows_what_comes_back() -> Non
     assert (ranges.rows.keys(), ranges.removed) == ({("port", "a")}, {("port", "b")})
 
 
-def test_only_what_an_event_may_touch_is_wanted() -> None:
+def test_only_what_an_event_may_touch_and_is_not_there_is_missing() -> None:
     fold = Fold(OURS, "reject")
-    wanted = {(projection.name, key) for projection, key in fold.wanted(renamed("Marina"))}
-    assert wanted == {("customer_sites", ("port",))}
+    missing = {projection.name: keys for projection, keys in fold.missing([renamed("Marina"), renamed("Quay")]).items()}
+    assert missing == {"customer_sites": {("port",)}}
     moved = SiteUpdated(site_id="port", changed_fields=("territory_id",))
-    assert {projection.name for projection, _ in fold.wanted(moved)} == {"customer_sites", "territory_assignments"}
+    assert {projection.name for projection in fold.missing([moved])} == {"customer_sites", "territory_assignments"}
+    known = Folded([SiteCreated(site_id="port", site_data=SiteValues())])
+    assert "customer_sites" not in {projection.name for projection in known.fold.missing([renamed("Marina")])}
