@@ -39,17 +39,11 @@ _SITE_FIELDS: Final = {name.encode(): name for name in get_args(events.SiteField
 _TERRITORY_FIELDS: Final = {name.encode(): name for name in get_args(events.TerritoryField)}
 
 
-def _envelope(body: bytes, key: str) -> Read[dict[str, Any]]:
-    common = common_envelope(body, key)
-    if common is not None:
-        return common
+def _envelope(body: bytes, key: str, values: dict[str, Any]) -> int:
+    at = common_envelope(body, key, values)
+    if at > 0:
+        return at
     at = 0
-    values: dict[str, Any] = {
-        "actor": None,
-        "correlation_id": None,
-        "causation_id": None,
-        "expected_version": None,
-    }
     values["event_id"], at = uuid(body, at, "event_id")
     values["event_timestamp"], at = timestamp(body, at, "event_timestamp")
     values[key], at = entity_id(body, at, key)
@@ -78,19 +72,15 @@ def _envelope(body: bytes, key: str) -> Read[dict[str, Any]]:
         values["expected_version"], at = long_count(body, at + 1, "expected_version")
     else:
         wrong_branch("expected_version", body[at])
-    return values, at
+    return at
 
 
 _CONTACT_VALUES_NAMES: Final = set(events.ContactValues.model_fields)
+_CONTACT_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactValues.model_fields)
 
 
 def _contact_values(body: bytes, at: int, _field: str) -> Read[events.ContactValues]:
-    values: dict[str, Any] = {
-        "name": None,
-        "email": None,
-        "phone": None,
-        "role": None,
-    }
+    values: dict[str, Any] = _CONTACT_VALUES_BLANK.copy()
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -124,16 +114,11 @@ def _contact_values(body: bytes, at: int, _field: str) -> Read[events.ContactVal
 
 
 _CONTRACT_VALUES_NAMES: Final = set(events.ContractValues.model_fields)
+_CONTRACT_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractValues.model_fields)
 
 
 def _contract_values(body: bytes, at: int, _field: str) -> Read[events.ContractValues]:
-    values: dict[str, Any] = {
-        "contract_type": None,
-        "billing_cycle": None,
-        "billing_configuration": None,
-        "start_date": None,
-        "end_date": None,
-    }
+    values: dict[str, Any] = _CONTRACT_VALUES_BLANK.copy()
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -174,20 +159,11 @@ def _contract_values(body: bytes, at: int, _field: str) -> Read[events.ContractV
 
 
 _PERFORMANCE_VALUES_NAMES: Final = set(events.PerformanceValues.model_fields)
+_PERFORMANCE_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.PerformanceValues.model_fields)
 
 
 def _performance_values(body: bytes, at: int, _field: str) -> Read[events.PerformanceValues]:
-    values: dict[str, Any] = {
-        "monthly_revenue": None,
-        "currency": None,
-        "occupancy_rates": None,
-        "seasonal_patterns": None,
-        "growth_trends": None,
-        "labor_productivity": None,
-        "cost_efficiency": None,
-        "service_quality": None,
-        "customer_satisfaction": None,
-    }
+    values: dict[str, Any] = _PERFORMANCE_VALUES_BLANK.copy()
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -251,17 +227,11 @@ def _performance_values(body: bytes, at: int, _field: str) -> Read[events.Perfor
 
 
 _ADDRESS_NAMES: Final = set(events.Address.model_fields)
+_ADDRESS_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.Address.model_fields)
 
 
 def _address(body: bytes, at: int, _field: str) -> Read[events.Address]:
-    values: dict[str, Any] = {
-        "line1": None,
-        "line2": None,
-        "city": None,
-        "region": None,
-        "postal_code": None,
-        "country": None,
-    }
+    values: dict[str, Any] = _ADDRESS_BLANK.copy()
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -307,16 +277,11 @@ def _address(body: bytes, at: int, _field: str) -> Read[events.Address]:
 
 
 _CONTRACT_INFO_NAMES: Final = set(events.ContractInfo.model_fields)
+_CONTRACT_INFO_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractInfo.model_fields)
 
 
 def _contract_info(body: bytes, at: int, _field: str) -> Read[events.ContractInfo]:
-    values: dict[str, Any] = {
-        "contract_type": None,
-        "billing_cycle": None,
-        "billing_configuration": None,
-        "start_date": None,
-        "end_date": None,
-    }
+    values: dict[str, Any] = _CONTRACT_INFO_BLANK.copy()
     values["contract_id"], at = entity_id(body, at, "ContractInfo.contract_id")
     if not body[at]:
         at += 1
@@ -358,10 +323,11 @@ def _contract_info(body: bytes, at: int, _field: str) -> Read[events.ContractInf
 
 
 _OPENING_PERIOD_NAMES: Final = set(events.OpeningPeriod.model_fields)
+_OPENING_PERIOD_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.OpeningPeriod.model_fields)
 
 
 def _opening_period(body: bytes, at: int, _field: str) -> Read[events.OpeningPeriod]:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = _OPENING_PERIOD_BLANK.copy()
     values["weekday"], at = symbol(body, at, "OpeningPeriod.weekday", _WEEKDAY)
     values["opens"], at = time_of_day(body, at, "OpeningPeriod.opens")
     values["closes"], at = time_of_day(body, at, "OpeningPeriod.closes")
@@ -374,10 +340,11 @@ def _opening_period(body: bytes, at: int, _field: str) -> Read[events.OpeningPer
 
 
 _COORDINATES_NAMES: Final = set(events.Coordinates.model_fields)
+_COORDINATES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.Coordinates.model_fields)
 
 
 def _coordinates(body: bytes, at: int, _field: str) -> Read[events.Coordinates]:
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = _COORDINATES_BLANK.copy()
     values["latitude"], at = latitude(body, at, "Coordinates.latitude")
     values["longitude"], at = longitude(body, at, "Coordinates.longitude")
     record = _new(events.Coordinates)
@@ -389,20 +356,11 @@ def _coordinates(body: bytes, at: int, _field: str) -> Read[events.Coordinates]:
 
 
 _SITE_VALUES_NAMES: Final = set(events.SiteValues.model_fields)
+_SITE_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteValues.model_fields)
 
 
 def _site_values(body: bytes, at: int, _field: str) -> Read[events.SiteValues]:
-    values: dict[str, Any] = {
-        "name": None,
-        "address": None,
-        "territory_id": None,
-        "contract_info": None,
-        "parking_capacity": None,
-        "operating_hours": None,
-        "facility_type": None,
-        "location_coordinates": None,
-        "market_segment": None,
-    }
+    values: dict[str, Any] = _SITE_VALUES_BLANK.copy()
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -466,16 +424,11 @@ def _site_values(body: bytes, at: int, _field: str) -> Read[events.SiteValues]:
 
 
 _TERRITORY_VALUES_NAMES: Final = set(events.TerritoryValues.model_fields)
+_TERRITORY_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryValues.model_fields)
 
 
 def _territory_values(body: bytes, at: int, _field: str) -> Read[events.TerritoryValues]:
-    values: dict[str, Any] = {
-        "name": None,
-        "code": None,
-        "region": None,
-        "manager": None,
-        "boundary": None,
-    }
+    values: dict[str, Any] = _TERRITORY_VALUES_BLANK.copy()
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -515,11 +468,13 @@ def _territory_values(body: bytes, at: int, _field: str) -> Read[events.Territor
 
 
 _CONTACT_ADDED_NAMES: Final = set(events.ContactAdded.model_fields)
+_CONTACT_ADDED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactAdded.model_fields)
 
 
 def contact_added(body: bytes) -> events.ContactAdded:
     """Read contact_added 1.0."""
-    values, at = _envelope(body, "site_id")
+    values: dict[str, Any] = _CONTACT_ADDED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["contact_id"], at = entity_id(body, at, "contact_id")
     values["contact"], at = _contact_values(body, at, "contact")
     if at != len(body):
@@ -533,13 +488,13 @@ def contact_added(body: bytes) -> events.ContactAdded:
 
 
 _CONTACT_CHANGED_NAMES: Final = set(events.ContactChanged.model_fields)
+_CONTACT_CHANGED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactChanged.model_fields)
 
 
 def contact_changed(body: bytes) -> events.ContactChanged:
     """Read contact_changed 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["old_values"] = None
-    values["new_values"] = None
+    values: dict[str, Any] = _CONTACT_CHANGED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["contact_id"], at = entity_id(body, at, "contact_id")
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _CONTACT_FIELDS)
     if not body[at]:
@@ -565,12 +520,13 @@ def contact_changed(body: bytes) -> events.ContactChanged:
 
 
 _CONTACT_REMOVED_NAMES: Final = set(events.ContactRemoved.model_fields)
+_CONTACT_REMOVED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactRemoved.model_fields)
 
 
 def contact_removed(body: bytes) -> events.ContactRemoved:
     """Read contact_removed 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["reason"] = None
+    values: dict[str, Any] = _CONTACT_REMOVED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["contact_id"], at = entity_id(body, at, "contact_id")
     if not body[at]:
         at += 1
@@ -589,11 +545,13 @@ def contact_removed(body: bytes) -> events.ContactRemoved:
 
 
 _CONTRACT_CREATED_NAMES: Final = set(events.ContractCreated.model_fields)
+_CONTRACT_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractCreated.model_fields)
 
 
 def contract_created(body: bytes) -> events.ContractCreated:
     """Read contract_created 1.0."""
-    values, at = _envelope(body, "site_id")
+    values: dict[str, Any] = _CONTRACT_CREATED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["contract_id"], at = entity_id(body, at, "contract_id")
     values["contract_data"], at = _contract_values(body, at, "contract_data")
     if at != len(body):
@@ -607,12 +565,13 @@ def contract_created(body: bytes) -> events.ContractCreated:
 
 
 _CONTRACT_TERMINATED_NAMES: Final = set(events.ContractTerminated.model_fields)
+_CONTRACT_TERMINATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractTerminated.model_fields)
 
 
 def contract_terminated(body: bytes) -> events.ContractTerminated:
     """Read contract_terminated 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["reason"] = None
+    values: dict[str, Any] = _CONTRACT_TERMINATED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["contract_id"], at = entity_id(body, at, "contract_id")
     values["termination_date"], at = day(body, at, "termination_date")
     if not body[at]:
@@ -632,13 +591,13 @@ def contract_terminated(body: bytes) -> events.ContractTerminated:
 
 
 _CONTRACT_UPDATED_NAMES: Final = set(events.ContractUpdated.model_fields)
+_CONTRACT_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractUpdated.model_fields)
 
 
 def contract_updated(body: bytes) -> events.ContractUpdated:
     """Read contract_updated 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["old_values"] = None
-    values["new_values"] = None
+    values: dict[str, Any] = _CONTRACT_UPDATED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["contract_id"], at = entity_id(body, at, "contract_id")
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _CONTRACT_FIELDS)
     if not body[at]:
@@ -664,11 +623,13 @@ def contract_updated(body: bytes) -> events.ContractUpdated:
 
 
 _PERFORMANCE_RECORDED_NAMES: Final = set(events.PerformanceRecorded.model_fields)
+_PERFORMANCE_RECORDED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.PerformanceRecorded.model_fields)
 
 
 def performance_recorded(body: bytes) -> events.PerformanceRecorded:
     """Read performance_recorded 1.0."""
-    values, at = _envelope(body, "site_id")
+    values: dict[str, Any] = _PERFORMANCE_RECORDED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["period_start"], at = day(body, at, "period_start")
     values["period_end"], at = day(body, at, "period_end")
     values["metrics"], at = _performance_values(body, at, "metrics")
@@ -684,15 +645,13 @@ def performance_recorded(body: bytes) -> events.PerformanceRecorded:
 
 
 _SITE_ASSIGNED_TO_TERRITORY_NAMES: Final = set(events.SiteAssignedToTerritory.model_fields)
+_SITE_ASSIGNED_TO_TERRITORY_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteAssignedToTerritory.model_fields)
 
 
 def site_assigned_to_territory(body: bytes) -> events.SiteAssignedToTerritory:
     """Read site_assigned_to_territory 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["previous_territory_id"] = None
-    values["effective_at"] = None
-    values["reason"] = None
-    values["approved_by"] = None
+    values: dict[str, Any] = _SITE_ASSIGNED_TO_TERRITORY_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["territory_id"], at = entity_id(body, at, "territory_id")
     if not body[at]:
         at += 1
@@ -729,11 +688,13 @@ def site_assigned_to_territory(body: bytes) -> events.SiteAssignedToTerritory:
 
 
 _SITE_CREATED_NAMES: Final = set(events.SiteCreated.model_fields)
+_SITE_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteCreated.model_fields)
 
 
 def site_created(body: bytes) -> events.SiteCreated:
     """Read site_created 1.0."""
-    values, at = _envelope(body, "site_id")
+    values: dict[str, Any] = _SITE_CREATED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["site_data"], at = _site_values(body, at, "site_data")
     if at != len(body):
         trailing(body, at)
@@ -746,12 +707,13 @@ def site_created(body: bytes) -> events.SiteCreated:
 
 
 _SITE_DELETED_NAMES: Final = set(events.SiteDeleted.model_fields)
+_SITE_DELETED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteDeleted.model_fields)
 
 
 def site_deleted(body: bytes) -> events.SiteDeleted:
     """Read site_deleted 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["reason"] = None
+    values: dict[str, Any] = _SITE_DELETED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -769,13 +731,13 @@ def site_deleted(body: bytes) -> events.SiteDeleted:
 
 
 _SITE_UPDATED_NAMES: Final = set(events.SiteUpdated.model_fields)
+_SITE_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteUpdated.model_fields)
 
 
 def site_updated(body: bytes) -> events.SiteUpdated:
     """Read site_updated 1.0."""
-    values, at = _envelope(body, "site_id")
-    values["old_values"] = None
-    values["new_values"] = None
+    values: dict[str, Any] = _SITE_UPDATED_BLANK.copy()
+    at = _envelope(body, "site_id", values)
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _SITE_FIELDS)
     if not body[at]:
         at += 1
@@ -800,12 +762,13 @@ def site_updated(body: bytes) -> events.SiteUpdated:
 
 
 _TERRITORY_BOUNDARY_CHANGED_NAMES: Final = set(events.TerritoryBoundaryChanged.model_fields)
+_TERRITORY_BOUNDARY_CHANGED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryBoundaryChanged.model_fields)
 
 
 def territory_boundary_changed(body: bytes) -> events.TerritoryBoundaryChanged:
     """Read territory_boundary_changed 1.0."""
-    values, at = _envelope(body, "territory_id")
-    values["old_boundary"] = None
+    values: dict[str, Any] = _TERRITORY_BOUNDARY_CHANGED_BLANK.copy()
+    at = _envelope(body, "territory_id", values)
     values["boundary"], at = geojson(body, at, "boundary")
     if not body[at]:
         at += 1
@@ -824,11 +787,13 @@ def territory_boundary_changed(body: bytes) -> events.TerritoryBoundaryChanged:
 
 
 _TERRITORY_CREATED_NAMES: Final = set(events.TerritoryCreated.model_fields)
+_TERRITORY_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryCreated.model_fields)
 
 
 def territory_created(body: bytes) -> events.TerritoryCreated:
     """Read territory_created 1.0."""
-    values, at = _envelope(body, "territory_id")
+    values: dict[str, Any] = _TERRITORY_CREATED_BLANK.copy()
+    at = _envelope(body, "territory_id", values)
     values["territory_data"], at = _territory_values(body, at, "territory_data")
     if at != len(body):
         trailing(body, at)
@@ -841,12 +806,13 @@ def territory_created(body: bytes) -> events.TerritoryCreated:
 
 
 _TERRITORY_DELETED_NAMES: Final = set(events.TerritoryDeleted.model_fields)
+_TERRITORY_DELETED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryDeleted.model_fields)
 
 
 def territory_deleted(body: bytes) -> events.TerritoryDeleted:
     """Read territory_deleted 1.0."""
-    values, at = _envelope(body, "territory_id")
-    values["reason"] = None
+    values: dict[str, Any] = _TERRITORY_DELETED_BLANK.copy()
+    at = _envelope(body, "territory_id", values)
     if not body[at]:
         at += 1
     elif body[at] == 2:
@@ -864,13 +830,13 @@ def territory_deleted(body: bytes) -> events.TerritoryDeleted:
 
 
 _TERRITORY_UPDATED_NAMES: Final = set(events.TerritoryUpdated.model_fields)
+_TERRITORY_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryUpdated.model_fields)
 
 
 def territory_updated(body: bytes) -> events.TerritoryUpdated:
     """Read territory_updated 1.0."""
-    values, at = _envelope(body, "territory_id")
-    values["old_values"] = None
-    values["new_values"] = None
+    values: dict[str, Any] = _TERRITORY_UPDATED_BLANK.copy()
+    at = _envelope(body, "territory_id", values)
     values["changed_fields"], at = changed_fields(body, at, "changed_fields", _TERRITORY_FIELDS)
     if not body[at]:
         at += 1

@@ -112,16 +112,15 @@ def _envelope(events: list[EventSchema]) -> str:
         if _plain_envelope(event) != _plain_envelope(first):
             raise ValueError(f"{event.event_type}-{event.version}: expected to begin as {first.event_type} does")
     lines = [
-        "def _envelope(body: bytes, key: str) -> Read[dict[str, Any]]:",
-        "    common = common_envelope(body, key)",
-        "    if common is not None:",
-        "        return common",
+        "def _envelope(body: bytes, key: str, values: dict[str, Any]) -> int:",
+        "    at = common_envelope(body, key, values)",
+        "    if at > 0:",
+        "        return at",
         "    at = 0",
-        *_values(first.schema["fields"][:_ENVELOPE_FIELDS]),
     ]
     for field in first.schema["fields"][:_ENVELOPE_FIELDS]:
         lines += _field(field, field["name"])
-    lines.append("    return values, at")
+    lines.append("    return at")
     # Only the entity's id has another name in other events.
     return "\n".join(lines).replace(f'"{first.key}"', "key") + "\n"
 
@@ -136,13 +135,12 @@ def _record(schema: Mapping[str, Any]) -> str:
     name = schema["name"]
     lines = [
         f"def {_function(name)}(body: bytes, at: int, _field: str) -> Read[events.{name}]:",
-        *_values(schema["fields"]),
+        f"    values: dict[str, Any] = {_constant(name)}_BLANK.copy()",
     ]
     for field in schema["fields"]:
         lines += _field(field, f"{name}.{field['name']}")
     lines += [*_checks(schema["fields"], f"{name}."), *_built(name), "    return record, at"]
-    names = f"_{_function(name).upper()[1:]}_NAMES: Final = set(events.{name}.model_fields)"
-    return f"{names}\n\n\n" + "\n".join(lines) + "\n"
+    return _fields_of(name) + "\n".join(lines) + "\n"
 
 
 def _event(event: EventSchema) -> str:
@@ -150,15 +148,25 @@ def _event(event: EventSchema) -> str:
     lines = [
         f"def {event.event_type}(body: bytes) -> events.{event.record}:",
         f'    """Read {event.event_type} {event.version}."""',
-        f'    values, at = _envelope(body, "{event.key}")',
+        f"    values: dict[str, Any] = {_constant(event.record)}_BLANK.copy()",
+        f'    at = _envelope(body, "{event.key}", values)',
     ]
-    lines += [f'    values["{field["name"]}"] = None' for field in fields if isinstance(field["type"], list)]
     for field in fields:
         lines += _field(field, field["name"])
     lines += ["    if at != len(body):", "        trailing(body, at)"]
     lines += [*_checks(fields, ""), *_built(event.record), "    return record"]
-    names = f"_{event.event_type.upper()}_NAMES: Final = set(events.{event.record}.model_fields)"
-    return f"{names}\n\n\n" + "\n".join(lines) + "\n"
+    return _fields_of(event.record) + "\n".join(lines) + "\n"
+
+
+def _fields_of(record: str) -> str:
+    """Return a record's names, and its fields all null: to copy that is faster than to fill a dict."""
+    constant = _constant(record)
+    names = f"{constant}_NAMES: Final = set(events.{record}.model_fields)\n"
+    return f"{names}{constant}_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.{record}.model_fields)\n\n\n"
+
+
+def _constant(record: str) -> str:
+    return _function(record).upper()
 
 
 def _function(record: str) -> str:
@@ -168,18 +176,9 @@ def _function(record: str) -> str:
 def _built(record: str) -> Iterator[str]:
     yield f"    record = _new(events.{record})"
     yield "    _set_values(record, values)"
-    yield f"    _set_names(record, _{_function(record).upper()[1:]}_NAMES)"
+    yield f"    _set_names(record, {_constant(record)}_NAMES)"
     yield "    _set_extra(record, None)"
     yield "    _set_private(record, None)"
-
-
-def _values(fields: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Begin with null wherever it is allowed: skipping a null is then all there is to do for it."""
-    nulls = [field["name"] for field in fields if isinstance(field["type"], list)]
-    yield "    values: dict[str, Any] = {" + ("" if nulls else "}")
-    if nulls:
-        yield from (f'        "{name}": None,' for name in nulls)
-        yield "    }"
 
 
 def _field(field: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -8,23 +8,22 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
+from mypy_extensions import i64
+
 from sitelog.streams._fields import ID_CHARACTERS_MAX, TIMESTAMP_END, TIMESTAMP_MIN, geojson_problem, is_time_of_day
 from sitelog.streams._wire import Read, block, double, int_, invalid, long, octets, text
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # As zigzag has them: doubled, the lowest bit is the sign.
-_DOUBLED_MIN: Final = (TIMESTAMP_MIN - EPOCH) // _MICROSECOND * 2
-_DOUBLED_END: Final = (TIMESTAMP_END - EPOCH) // _MICROSECOND * 2
+_DOUBLED_MIN: Final[i64] = (TIMESTAMP_MIN - EPOCH) // _MICROSECOND * 2
+_DOUBLED_END: Final[i64] = (TIMESTAMP_END - EPOCH) // _MICROSECOND * 2
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DAYS_MIN: Final = date.min.toordinal() - _EPOCH_DAY
 _DAYS_MAX: Final = date.max.toordinal() - _EPOCH_DAY
 # Digits become zeros, so that a comparison shows the form.
 _UUID_FORM: Final = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
 _UUID_ZEROS: Final = b"00000000-0000-0000-0000-000000000000"
-# Of a varint of eight bytes all but the last carry the continuation bit.
-_EIGHT_BYTES: Final = 0x8080808080808080
-_SEVEN_CONTINUE: Final = 0x0080808080808080
 _FOUR_NULLS: Final = bytes(4)
 _from_seconds: Final = datetime.fromtimestamp
 
@@ -54,55 +53,57 @@ def uuid(body: bytes, at: int, field: str) -> Read[str]:
 
 def timestamp(body: bytes, at: int, field: str) -> Read[datetime]:
     """Read microseconds since 1970, from the year 2000 until 2100: these always take eight bytes."""
-    micros = _timestamp_at(body, at)
-    if micros is None:
+    micros = _micros_at(body, at)
+    if micros < 0:
         number, _ = long(body, at, field)
         invalid(field, f"microseconds from {TIMESTAMP_MIN:%Y} until {TIMESTAMP_END:%Y}", number)
     # Exact: a double holds seconds of these years to a quarter of a microsecond.
     return _from_seconds(micros / 1_000_000, UTC), at + 8
 
 
-def _timestamp_at(body: bytes, at: int) -> int | None:
-    """Return the microseconds that are written here, or None if they aren't of these years."""
-    packed = int.from_bytes(body[at : at + 8], "little")
-    if packed & _EIGHT_BYTES != _SEVEN_CONTINUE:
-        return None
-    # Seven bits of each byte, put together pairwise: eight of 7, four of 14, two of 28.
-    packed = (packed & 0x7F007F007F007F) | ((packed & 0x7F007F007F007F00) >> 1)
-    packed = (packed & 0x3FFF00003FFF) | ((packed & 0x3FFF00003FFF0000) >> 2)
-    packed = (packed & 0xFFFFFFF) | ((packed & 0xFFFFFFF00000000) >> 4)
-    return packed >> 1 if _DOUBLED_MIN <= packed < _DOUBLED_END and not packed & 1 else None
+def _micros_at(body: bytes, at: int) -> i64:
+    """Return the microseconds that are written here, or -1 if they aren't of these years."""
+    if at + 8 > len(body):
+        return -1
+    doubled: i64 = 0
+    shift: i64 = 0
+    for place in range(at, at + 7):
+        byte: i64 = body[place]
+        if byte < 128:  # noqa: PLR2004 - of eight bytes, all but the last carry the continuation bit
+            return -1
+        doubled |= (byte & 127) << shift
+        shift += 7
+    last: i64 = body[at + 7]
+    doubled |= last << shift
+    if last >= 128 or doubled & 1 or not _DOUBLED_MIN <= doubled < _DOUBLED_END:  # noqa: PLR2004
+        return -1
+    return doubled >> 1
 
 
-def common_envelope(body: bytes, key: str) -> Read[dict[str, Any]] | None:
+def common_envelope(body: bytes, key: str, values: dict[str, Any]) -> int:
     """Read what nearly every event begins with in one go: short texts, and none of the four nullable fields.
 
-    Returns None for anything else, right or wrong: the readers of the single fields know what to say of it.
+    Returns 0 for anything else, right or wrong: the readers of the single fields know what to say of it.
     """
     raw_id = body[1:37]
-    micros = _timestamp_at(body, 37)
-    if body[0] != 72 or raw_id.translate(_UUID_FORM) != _UUID_ZEROS or micros is None:  # noqa: PLR2004
-        return None
+    micros = _micros_at(body, 37)
+    if body[0] != 72 or raw_id.translate(_UUID_FORM) != _UUID_ZEROS or micros < 0:  # noqa: PLR2004
+        return 0
     length = body[45]
     end = 46 + (length >> 1)
     source_length = body[end]
     source_end = end + 1 + (source_length >> 1)
     # Of one byte, not negative, and the first not empty; the four nulls are there: so is all before them.
     if (length | source_length) & 0x81 or not length or body[source_end : source_end + 4] != _FOUR_NULLS:
-        return None
+        return 0
     entity, source = body[46:end].decode(), body[end + 1 : source_end].decode()
     if "\0" in entity or "\0" in source:
-        return None
-    return {
-        "event_id": raw_id.decode(),
-        "event_timestamp": _from_seconds(micros / 1_000_000, UTC),
-        key: entity,
-        "source_system": source,
-        "actor": None,
-        "correlation_id": None,
-        "causation_id": None,
-        "expected_version": None,
-    }, source_end + 4
+        return 0
+    values["event_id"] = raw_id.decode()
+    values["event_timestamp"] = _from_seconds(micros / 1_000_000, UTC)
+    values[key] = entity
+    values["source_system"] = source
+    return source_end + 4
 
 
 def day(body: bytes, at: int, field: str) -> Read[date]:
