@@ -57,6 +57,11 @@ def test_the_image_s_steps_end_in_a_sitelog_that_runs(built):
     assert "projector" in run(built, "sitelog", "worker", "--help").stdout
 
 
+def test_what_runs_for_every_event_is_compiled_in_the_image(built):
+    asked = "from sitelog.streams._compiled import is_compiled; print(is_compiled())"
+    assert run(built, "python", "-c", asked).stdout == "True\n"
+
+
 def test_the_wheel_brings_schemas_sql_and_the_broker_s_files(built):
     program = (
         "from importlib.resources import files; from sitelog.schemas import load; "
