@@ -1,0 +1,138 @@
+"""What goes wrong and when: drawn from a seed, so that the same seed, length and kinds are the same schedule."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+from tests.chaos.kinds import KINDS
+
+SLOTS = 4
+"""Workers at most."""
+
+BROKERS = 3
+
+ALONE_SECONDS_MIN = 90.0
+"""Only in runs at least so long some faults have the stage for themselves: each costs its own recovery."""
+
+ALONE_SHARE = 0.25
+SETTLE_SECONDS = (5.0, 6.0)
+"""Before and after one that strikes alone nothing else is broken for so long."""
+
+GAP_SECONDS = (0.4, 2.2)
+"""Between the beginnings of faults that overlap."""
+
+SHUFFLES = 20
+"""Tries to get every kind into the time."""
+
+AT_ONCE_MAX = 3
+"""Faults at a time: where everything is broken nothing happens that could go wrong."""
+
+SHORT_RATHER_THAN_LONG = 2
+"""Exponent: half of all lengths are in the first quarter of their range, so that a run holds more faults."""
+
+BATCHES = (20, 100, 500, 2_000)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`kind` strikes `at` seconds after the beginning and is healed `seconds` later.
+
+    `target` is the number of a worker or a broker, from 0. `amount`, from 0 to 1, is for the kind to interpret.
+    `alone`: nothing else is broken then, nor for some seconds before and after.
+    """
+
+    kind: str
+    at: float
+    seconds: float
+    target: int
+    amount: float
+    alone: bool
+
+    @property
+    def until(self) -> float:
+        return self.at + self.seconds
+
+    @property
+    def resource(self) -> str:
+        """What it breaks: nothing is broken twice at a time."""
+        kind = KINDS[self.kind]
+        return f"{kind.resource}-{self.target}" if kind.targets in {"member", "spare"} else kind.resource
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers: so many from the beginning, the others are spare; who has a static name, and whose batches."""
+
+    members: int
+    static: tuple[bool, ...]
+    batches: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    seed: int
+    seconds: float
+    crew: Crew
+    faults: tuple[Fault, ...]
+
+
+def plan(seed: int, seconds: float, kinds: Sequence[str]) -> Schedule:
+    """Deal the kinds like a pack of cards, again and again, until the time is over.
+
+    Each kind comes once before any comes twice. Where the time is too short for all of them, what has most is taken.
+    """
+    plans = [_plan(seed, shuffle, seconds, kinds) for shuffle in range(SHUFFLES)]
+    return max(plans, key=lambda one: len({fault.kind for fault in one.faults}))
+
+
+def _plan(seed: int, shuffle: int, seconds: float, kinds: Sequence[str]) -> Schedule:
+    draw = random.Random(f"schedule {seed} {shuffle}")  # noqa: S311 - not a secret
+    crew = Crew(
+        members=draw.choice((1, 2, 2, 3, 3)),
+        static=tuple(draw.random() < 0.5 for _ in range(SLOTS)),
+        batches=tuple(draw.choice(BATCHES) for _ in range(SLOTS)),
+    )
+    faults: list[Fault] = []
+    at = draw.uniform(*GAP_SECONDS)
+    while at < seconds:
+        for kind in draw.sample(sorted(kinds), len(kinds)):
+            alone = seconds >= ALONE_SECONDS_MIN and draw.random() < ALONE_SHARE
+            fault = _draw_fault(draw, kind, seconds, crew, alone=alone)
+            begin = max(at, _quiet(faults) if alone else _bearable(faults, at), _whole(fault, faults))
+            fault = replace(fault, at=round(begin, 2))
+            if fault.until <= seconds:
+                faults.append(fault)
+                at = fault.until + draw.uniform(*SETTLE_SECONDS) if alone else begin
+            at += draw.uniform(*GAP_SECONDS)
+    return Schedule(seed, seconds, crew, tuple(sorted(faults, key=attrgetter("at"))))
+
+
+def _whole(new: Fault, faults: Sequence[Fault]) -> float:
+    """Return when everything that has broken the same thing before is healed."""
+    return max((old.until + GAP_SECONDS[0] for old in faults if old.resource == new.resource), default=0.0)
+
+
+def _quiet(faults: Sequence[Fault]) -> float:
+    """Return when everything has been healed for a while."""
+    return max((fault.until + SETTLE_SECONDS[0] for fault in faults), default=0.0)
+
+
+def _bearable(faults: Sequence[Fault], at: float) -> float:
+    """Return from when on, not before `at`, one more fault leaves something that still works."""
+    ends = sorted(fault.until for fault in faults if fault.until > at)
+    return at if len(ends) < AT_ONCE_MAX else ends[-AT_ONCE_MAX] + GAP_SECONDS[0]
+
+
+def _draw_fault(draw: random.Random, name: str, seconds: float, crew: Crew, *, alone: bool) -> Fault:
+    kind = KINDS[name]
+    room = max(0.0, min(kind.longest, seconds / 3) - kind.shortest)
+    targets = {"member": range(crew.members), "spare": range(crew.members, SLOTS), "broker": range(BROKERS), None: (0,)}
+    return Fault(
+        kind=name,
+        at=0.0,
+        seconds=round(kind.shortest + room * draw.random() ** SHORT_RATHER_THAN_LONG, 2),
+        target=draw.choice(targets[kind.targets]),
+        amount=round(draw.random(), 3),
+        alone=alone,
+    )
