@@ -1,11 +1,13 @@
 """Ends the services of a test session when the session is over, however it ended.
 
 It waits for its standard input to close: the session holds the other end, and the kernel closes it even
-for a session that is killed with -9. Then it kills what runs in the folder and removes the folder.
+for a session that is killed with -9. Then it kills what runs in the folder, and removes the folder with what is
+mounted in it.
 """
 
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +17,17 @@ from sitelog.deploy._daemon import started_daemons, stop_together
 def main(folder: Path) -> None:
     sys.stdin.read()
     stop_together(started_daemons(folder), [(signal.SIGKILL, 10)])
+    unmount(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def unmount(folder: Path) -> None:
+    mounts = Path("/proc/mounts")
+    lines = mounts.read_text(encoding="utf-8").splitlines() if mounts.exists() else []
+    points = [Path(line.split()[1]) for line in lines]
+    for point in points:
+        if point.is_relative_to(folder):
+            subprocess.run(["umount", "--lazy", str(point)], check=False, timeout=20)
 
 
 if __name__ == "__main__":
