@@ -12,7 +12,7 @@ PACKAGES := schemas streams projections agents deploy cli
 APT := apt-get install -y openjdk-17-jre-headless maven make gcc python3-dev python3-venv
 COMPILED := $(shell sed -nE 's|^    "([a-z]+/[a-z_]+\.py)",$$|\1|p' setup.py)
 
-.PHONY: help setup demo up down status test lint types unit bench lock clean
+.PHONY: help setup demo up down status test lint types unit bench chaos lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10 | sort
@@ -71,6 +71,9 @@ types: setup ## Check the types, strictly
 
 bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same topic: docs/benchmarks.md has the figures
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: setup ## Break workers, brokers, Postgres and the network for three minutes, and check every event and every row
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: ## Choose the newest versions that fit, and write both requirements.lock; needs uv
 	@command -v uv >/dev/null || { echo "error: uv is needed: https://docs.astral.sh/uv" >&2; exit 1; }

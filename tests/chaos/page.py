@@ -1,0 +1,70 @@
+"""Puts outcomes into docs/reliability.md, between the comments that mark their places."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.chaos.report import codes, recovered, verdict
+from tests.chaos.run import Outcome
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+
+def put(outcomes: Sequence[Outcome]) -> None:
+    """Replace the table of the runs and that of the recovery times."""
+    text = PAGE.read_text(encoding="utf-8")
+    text = replaced(text, "runs", _runs(outcomes))
+    text = replaced(text, "recovery", _recoveries(outcomes))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def replaced(text: str, place: str, lines: Sequence[str]) -> str:
+    """Return the text with these lines between the comments of this place. Raises ValueError where there is none."""
+    begin, end = f"<!-- {place}: written by `make chaos` -->", f"<!-- end of {place} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"{PAGE}: expected {begin} and {end}")
+    body = "\n".join([begin, "", *lines, "", end])
+    return pattern.sub(lambda _: body, text)
+
+
+def _runs(outcomes: Sequence[Outcome]) -> list[str]:
+    rows = [
+        (
+            str(outcome.schedule.seed),
+            f"{outcome.schedule.seconds:g}",
+            str(len(outcome.schedule.faults)),
+            str(len({fault.kind for fault in outcome.schedule.faults})),
+            f"{outcome.events:,}",
+            f"{outcome.acknowledged:,}",
+            "" if outcome.level_seconds is None else f"{outcome.level_seconds:.1f}",
+            codes(outcome.ended),
+            f"**{verdict(outcome)}**",
+        )
+        for outcome in outcomes
+    ]
+    head = ("seed", "s", "faults", "kinds", "events", "acknowledged", "level after s", "exit codes", "outcome")
+    right = sum(outcome.is_right for outcome in outcomes)
+    return [*_table(head, rows), "", f"{right} of {len(outcomes)} runs right, on {datetime.now(UTC):%Y-%m-%d}."]
+
+
+def _recoveries(outcomes: Sequence[Outcome]) -> list[str]:
+    rows = [
+        (
+            f"`{one.kind}`",
+            str(one.times),
+            str(one.alone),
+            f"{one.longest_median:.1f}",
+            f"{one.longest_max:.1f}",
+            f"{one.after_end_median:.1f}",
+            f"{one.after_end_max:.1f}",
+        )
+        for one in recovered(outcomes)
+    ]
+    return _table(("fault", "times", "alone", "stood still", "worst", "after its end", "worst"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    ruler = ("---", *["---:"] * (len(head) - 1))
+    return ["| " + " | ".join(row) + " |" for row in (head, ruler, *rows)]

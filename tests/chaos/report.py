@@ -1,0 +1,101 @@
+"""Shows outcomes to people, and writes them down for programs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.checker import counts
+from tests.chaos.kinds import KINDS
+from tests.chaos.run import Outcome
+
+SHOWN_MAX = 20
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One kind's recoveries, in seconds, of the `alone` among all `times`: of several at once nobody knows whose."""
+
+    kind: str
+    times: int
+    alone: int
+    longest_median: float
+    longest_max: float
+    after_end_median: float
+    after_end_max: float
+
+
+def recovered(outcomes: Sequence[Outcome]) -> list[Recovered]:
+    """Sum up by kind those that had the stage for themselves at least once."""
+    found = []
+    for kind in KINDS:
+        own = [one for outcome in outcomes for one in outcome.recoveries if one.kind == kind]
+        longest = [one.longest for one in own if one.alone]
+        ends = [one.after_end for one in own if one.alone]
+        if longest:
+            figures = (median(longest), max(longest), median(ends), max(ends))
+            found.append(Recovered(kind, len(own), len(longest), *figures))
+    return found
+
+
+def verdict(outcome: Outcome) -> str:
+    """Return a run's outcome in a few words."""
+    broken = [f"{count} {kind}" for kind, count in counts(outcome.violations).items() if count]
+    if outcome.level_seconds is None:
+        broken.append("not everything applied in time")
+    return ", ".join(broken) or "right"
+
+
+def codes(ended: Sequence[int]) -> str:
+    """Return exit codes with how often each was seen."""
+    seen = sorted(Counter(ended).items())
+    return ", ".join(f"{code} ({count} times)" if count > 1 else str(code) for code, count in seen) or "none"
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    style = "green" if outcome.is_right else "red"
+    level = "" if outcome.level_seconds is None else f"; level {outcome.level_seconds:.1f} s after the last healing"
+    console.print(
+        f"seed {outcome.schedule.seed}: {verdict(outcome)}: {outcome.events:,} events "
+        f"({outcome.acknowledged:,} acknowledged, {outcome.repeats:,} sent again), "
+        f"{len(outcome.schedule.faults)} faults{level}",
+        style=style,
+    )
+    console.print(
+        f"workers ended by themselves: {codes(outcome.ended)}; after SIGTERM: {codes(outcome.stopped)}, "
+        f"{outcome.stop_seconds_max:.1f} s at most; "
+        + ", ".join(f"{count} {what}" for what, count in outcome.marks.items()),
+    )
+    if outcome.left_out:
+        console.print(f"left out, as only root can mount a small disk: {', '.join(outcome.left_out)}", style="yellow")
+    for violation in outcome.violations[:SHOWN_MAX]:
+        console.print(f"  {violation.kind}: {violation.what}", markup=False)
+    if len(outcome.violations) > SHOWN_MAX:
+        console.print(f"  and {len(outcome.violations) - SHOWN_MAX} more")
+
+
+def show_recoveries(console: Console, outcomes: Sequence[Outcome]) -> None:
+    table = Table(title="Seconds that the slowest partition stood still, where one fault struck alone")
+    for heading in ("fault", "times", "alone", "stood\nstill", "worst", "after\nits end", "worst"):
+        table.add_column(heading, justify="left" if heading == "fault" else "right")
+    for one in recovered(outcomes):
+        times = (one.longest_median, one.longest_max, one.after_end_median, one.after_end_max)
+        table.add_row(one.kind, str(one.times), str(one.alone), *(f"{seconds:.1f}" for seconds in times))
+    console.print(table)
+
+
+def write_json(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write everything, each fault and each recovery too."""
+    found = {
+        "runs": [
+            asdict(outcome) | {"verdict": verdict(outcome), "violation_counts": counts(outcome.violations)}
+            for outcome in outcomes
+        ],
+        "recovery": [asdict(one) for one in recovered(outcomes)],
+    }
+    path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -1,0 +1,239 @@
+"""One run: a cluster of its own, workers, producers, the schedule of a seed, and what the checker says in the end."""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import yaml
+
+from sitelog.deploy._configuration import configuration
+from sitelog.deploy._database import ensure_database
+from sitelog.deploy._state import DATABASE, write_private
+from sitelog.projections._install import install
+from sitelog.streams.settings import Settings
+from sitelog.streams.topics import create_topics
+from tests.chaos.checker import Violation, check
+from tests.chaos.cluster import Cluster, open_cluster
+from tests.chaos.evidence import gather
+from tests.chaos.inflict import INFLICT, World
+from tests.chaos.producer import Place, Producer
+from tests.chaos.progress import Observer, Recovery, Strike, recovery, standstills
+from tests.chaos.schedule import SLOTS, Fault, Schedule, plan
+from tests.chaos.worker import Worker
+
+PRODUCERS = 2
+FIRST_SECONDS_MAX = 60.0
+LEVEL_SECONDS_MAX = 120.0
+"""From the last healing until everything acknowledged is applied."""
+
+OVERHEAD_SECONDS_MAX = 420.0
+LOOK_SECONDS = 0.1
+
+# Every fault is over sooner, and meets more, where a session is as short as brokers allow.
+WORKER = {"session_timeout_seconds": 6, "heartbeat_interval_seconds": 1, "web_port": 0}
+
+# The disk is a small one: what the write-ahead log no longer needs is to go soon.
+CHECKPOINTS = ("ALTER SYSTEM SET checkpoint_timeout = '30s'", "SELECT pg_reload_conf()")
+
+
+@dataclass
+class Outcome:
+    """What came of a run. `level_seconds`: from the last healing until all was applied; None: it never was."""
+
+    schedule: Schedule
+    left_out: tuple[str, ...] = ()
+    events: int = 0
+    acknowledged: int = 0
+    repeats: int = 0
+    level_seconds: float | None = None
+    violations: list[Violation] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    """Exit codes of workers that ended though nobody had asked them to."""
+    stopped: list[int] = field(default_factory=list)
+    """Exit codes of workers after SIGTERM."""
+    stop_seconds_max: float = 0.0
+    marks: dict[str, int] = field(default_factory=dict)
+    """What the faults have really met."""
+
+    @property
+    def is_right(self) -> bool:
+        return not self.violations and self.level_seconds is not None
+
+
+async def run(
+    seed: int,
+    seconds: float,
+    kinds: list[str],
+    *,
+    per_second: float,
+    say: Callable[[str], None],
+    logs: Path | None = None,
+) -> Outcome:
+    """Do the schedule of a seed, and return its outcome. `logs`: copy what everybody wrote to this folder.
+
+    Raises TimeoutError if the run itself hangs.
+    """
+    async with asyncio.timeout(seconds + OVERHEAD_SECONDS_MAX), open_cluster() as cluster:
+        left_out = () if cluster.disk.can_be_full else ("disk_full",)
+        schedule = plan(seed, seconds, [kind for kind in kinds if kind not in left_out])
+        outcome = Outcome(schedule, left_out=tuple(kind for kind in left_out if kind in kinds))
+        try:
+            await _run(cluster, outcome, per_second, say)
+        finally:
+            if logs is not None:
+                await asyncio.to_thread(shutil.copytree, cluster.folder / "logs", logs, dirs_exist_ok=True)
+        return outcome
+
+
+async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Callable[[str], None]) -> None:
+    settings = await _prepare(cluster)
+    schedule = outcome.schedule
+    producers = [
+        Producer(schedule.seed * PRODUCERS + number, f"producer {number}", cluster.state.bootstrap_servers)
+        for number in range(PRODUCERS)
+    ]
+    observer = Observer(lambda: cluster.connect(DATABASE), lambda: _acknowledged(producers))
+    async with _workers(cluster, schedule) as workers, _in_background(observer.observe()):
+        for worker in workers[: schedule.crew.members]:
+            worker.start()
+        async with _producing(producers, per_second):
+            if not await _until(observer.is_under_way, FIRST_SECONDS_MAX):
+                raise TimeoutError(f"the first events weren't applied within {FIRST_SECONDS_MAX:g} s")
+            strikes = await _strike(World(cluster, DATABASE, workers, producers), schedule, say)
+            healed = monotonic()
+        if await _until(observer.is_level, LEVEL_SECONDS_MAX):
+            outcome.level_seconds = monotonic() - healed
+    sends = [send for producer in producers for send in producer.sends]
+    connection = await cluster.connect(DATABASE)
+    topics = {name: topic.partitions for name, topic in settings.kafka_config.topics.items()}
+    evidence = await gather(cluster.state.bootstrap_servers, topics, connection)
+    await connection.close()
+    outcome.violations = await asyncio.to_thread(check, sends, evidence)
+    outcome.events = len({send.event_id for send in sends})
+    outcome.repeats = len(sends) - outcome.events
+    outcome.acknowledged = len({send.event_id for send in sends if send.acknowledged})
+    found = standstills(observer.samples)
+    outcome.recoveries = [recovery(strike, found) for strike in strikes]
+    _note(outcome, cluster, workers)
+
+
+def _acknowledged(producers: list[Producer]) -> Counter[Place]:
+    """Return the offset after the last acknowledged record of each partition."""
+    ends: Counter[Place] = Counter()
+    for producer in producers:
+        ends |= producer.ends  # the larger of both
+    return ends
+
+
+async def _prepare(cluster: Cluster) -> Settings:
+    """Make the database and the topics, and return the settings of somebody who connects directly."""
+    settings = Settings.model_validate(configuration(cluster.state))
+    connection = await cluster.connect()
+    for statement in CHECKPOINTS:
+        await connection.execute(statement)
+    await connection.close()
+    await ensure_database(cluster.state)
+    await install(settings)
+    await create_topics(settings)
+    return settings
+
+
+@asynccontextmanager
+async def _workers(cluster: Cluster, schedule: Schedule) -> AsyncIterator[list[Worker]]:
+    """Every worker's place; whoever runs in the end is ended politely."""
+    workers = [Worker(cluster.folder, f"worker-{slot}", _configure(cluster, schedule, slot)) for slot in range(SLOTS)]
+    try:
+        yield workers
+    finally:
+        await asyncio.gather(*(worker.close() for worker in workers))
+
+
+def _configure(cluster: Cluster, schedule: Schedule, slot: int) -> Path:
+    ways, crew = cluster.ways[slot], schedule.crew
+    values = configuration(cluster.state)
+    values["kafka_config"]["bootstrap_servers"] = ways.bootstrap_servers
+    values["database_config"]["primary"]["port"] = ways.postgres.port
+    values["database_config"]["primary"]["connection_pool"] |= {"min_connections": 2, "max_connections": 5}
+    values["worker"] = WORKER | {"batch_records_max": crew.batches[slot]}
+    if crew.static[slot]:
+        values["worker"]["instance_id"] = f"worker-{slot}"
+    path = cluster.folder / f"worker-{slot}.yaml"
+    write_private(path, yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+@asynccontextmanager
+async def _producing(producers: list[Producer], per_second: float) -> AsyncIterator[None]:
+    """Events come while the block runs; at its end all that Kafka takes are acknowledged."""
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for producer in producers:
+            group.create_task(producer.produce(per_second / len(producers), over))
+        try:
+            yield
+        finally:
+            over.set()
+
+
+@asynccontextmanager
+async def _in_background(doing: Coroutine[object, object, object]) -> AsyncIterator[None]:
+    task = asyncio.create_task(doing)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _until(look: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a look says yes; return whether it ever did."""
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        if look():
+            return True
+        await asyncio.sleep(LOOK_SECONDS)
+    return False
+
+
+async def _strike(world: World, schedule: Schedule, say: Callable[[str], None]) -> list[Strike]:
+    """Let every fault strike when it is due; return when all are healed and the time is over."""
+    begin = monotonic()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_inflict(world, fault, begin, say)) for fault in schedule.faults]
+        group.create_task(asyncio.sleep(schedule.seconds))
+    return [task.result() for task in tasks]
+
+
+async def _inflict(world: World, fault: Fault, begin: float, say: Callable[[str], None]) -> Strike:
+    await asyncio.sleep(begin + fault.at - monotonic())
+    say(f"{fault.at:6.1f} s  {fault.kind} {fault.target} for {fault.seconds:.1f} s")
+    struck = monotonic()
+    async with INFLICT[fault.kind](world, fault):
+        await asyncio.sleep(begin + fault.until - monotonic())
+        healing = monotonic()
+    # A service that has to be started again is back when it answers.
+    return Strike(fault.kind, struck, monotonic() if fault.kind in BACK_WHEN_IT_ANSWERS else healing, fault.alone)
+
+
+BACK_WHEN_IT_ANSWERS = {"broker_killed", "postgres_killed", "disk_full"}
+
+
+def _note(outcome: Outcome, cluster: Cluster, workers: list[Worker]) -> None:
+    for worker in workers:
+        outcome.ended += worker.ended
+        outcome.stopped += [code for code, _ in worker.answers]
+        outcome.stop_seconds_max = max([outcome.stop_seconds_max, *(seconds for _, seconds in worker.answers)])
+    postgres = cluster.folder / "logs" / "postgres.log"
+    outcome.marks = {
+        "batches refused by the fence": sum(worker.said(": fenced at epoch ") for worker in workers),
+        "transactions cut": sum(ways.postgres.transactions_cut for ways in cluster.ways),
+        "commits unanswered": sum(ways.postgres.commits_unanswered for ways in cluster.ways),
+        "writes refused by the disk": postgres.read_bytes().count(b"No space left on device"),
+    }

@@ -1,0 +1,107 @@
+"""One worker's place: a process of `sitelog worker projector`, started again when it ends, as a supervisor would."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+from sitelog.deploy._daemon import Daemon
+
+PAUSE_SECONDS = 1.0
+TERM_SECONDS_MAX = 20.0
+"""A worker ends itself within `worker.shutdown_seconds`, 10 s."""
+
+KILL_SECONDS_MAX = 10.0
+
+
+class Worker:
+    """`ended` are the exit codes of ends that nobody asked for, `answers` those after SIGTERM, with their seconds."""
+
+    def __init__(self, folder: Path, name: str, config: Path) -> None:
+        self.name = name
+        self.ended: list[int] = []
+        self.answers: list[tuple[int, float]] = []
+        self._daemon = Daemon(folder, name)
+        self._command = (sys.executable, "-m", "sitelog.cli", "worker", "projector", "--config", str(config))
+        self._wanted = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeping = asyncio.create_task(self._keep(), name=name)
+
+    def start(self) -> None:
+        """Have it running from now on."""
+        self._wanted.set()
+
+    async def kill(self) -> None:
+        """End it with -9, and leave it ended."""
+        await self._end(signal.SIGKILL, KILL_SECONDS_MAX)
+
+    async def terminate(self) -> None:
+        """End it with SIGTERM, and leave it ended; one that doesn't end in time is killed, which counts as -9."""
+        since = monotonic()
+        code = await self._end(signal.SIGTERM, TERM_SECONDS_MAX)
+        if code is not None:
+            self.answers.append((code, monotonic() - since))
+
+    def freeze(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    async def close(self) -> None:
+        """End it for good."""
+        self.thaw()
+        await self.terminate()
+        self._keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeping
+
+    def said(self, part: str) -> int:
+        """Return how often its log has this."""
+        return self._daemon.log.read_bytes().count(part.encode()) if self._daemon.log.exists() else 0
+
+    async def _end(self, number: signal.Signals, seconds: float) -> int | None:
+        """Return the exit code, None if it wasn't running."""
+        self._wanted.clear()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return None
+        self._send(number)
+        try:
+            return await asyncio.wait_for(process.wait(), seconds)
+        except TimeoutError:
+            self._send(signal.SIGKILL)
+            return await asyncio.wait_for(process.wait(), KILL_SECONDS_MAX)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _keep(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._process = process = await self._launch()
+            code = await process.wait()
+            if self._wanted.is_set():
+                self.ended.append(code)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _launch(self) -> asyncio.subprocess.Process:
+        self._daemon.log.parent.mkdir(exist_ok=True)
+        self._daemon.pid_file.parent.mkdir(exist_ok=True)
+        with self._daemon.log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={"PATH": os.environ["PATH"]},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        # From here on the folder's watchdog ends it, should this process be killed.
+        self._daemon.record(process.pid)
+        return process
