@@ -15,7 +15,8 @@ from rich.console import Console
 from sitelog.streams.errors import SitelogError
 from tests.chaos import page, report
 from tests.chaos.kinds import KINDS
-from tests.chaos.run import Outcome, run
+from tests.chaos.outcome import Outcome
+from tests.chaos.run import run
 
 SEED_MAX = 1_000_000
 
@@ -26,6 +27,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=5, max=3_600, help="How long each run's faults go on.")] = 180,
     runs: Annotated[int, typer.Option(min=1, max=1_000, help="How many; each has the seed after the last one's.")] = 1,
     faults: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(KINDS)}.")] = "",
+    alone: Annotated[bool, typer.Option("--alone", help="One fault at a time: how long does each one cost?")] = False,
     rate: Annotated[float, typer.Option(min=1, max=5_000, help="Events per second.")] = 200,
     json: Annotated[Path | None, typer.Option(help="Write every figure to this file, too.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Copy everybody's logs here, a folder for each seed.")] = None,
@@ -49,7 +51,8 @@ def main(
         for number in range(first, first + runs):
             console.print(f"seed {number}: {seconds:g} s; again with --seed {number} --seconds {seconds:g}")
             folder = None if logs is None else logs / str(number)
-            outcomes.append(asyncio.run(run(number, seconds, kinds, per_second=rate, say=say, logs=folder)))
+            doing = run(number, seconds, kinds, per_second=rate, say=say, alone=alone, logs=folder)
+            outcomes.append(asyncio.run(doing))
             report.show_outcome(console, outcomes[-1])
     except (SitelogError, TimeoutError) as error:
         typer.echo(f"error: seed {first + len(outcomes)}: {error or 'the run hung'}", err=True)
@@ -60,7 +63,9 @@ def main(
             if json:
                 report.write_json(json, outcomes)
             if write_page:
-                page.put(outcomes)
+                asked = f"--seed {first} --runs {runs} --seconds {seconds:g}"
+                asked += (f" --faults {faults}" if faults else "") + (" --alone" if alone else "")
+                page.put(outcomes, f'make chaos ARGS="{asked}"', only_recovery=alone)
     if not all(outcome.is_right for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -1,21 +1,26 @@
 """Puts outcomes into docs/reliability.md, between the comments that mark their places."""
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.benchmarks.machine import _commit, _cpu
+from tests.chaos.outcome import Outcome
 from tests.chaos.report import codes, recovered, verdict
-from tests.chaos.run import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
-def put(outcomes: Sequence[Outcome]) -> None:
-    """Replace the table of the runs and that of the recovery times."""
+def put(outcomes: Sequence[Outcome], command: str, *, only_recovery: bool = False) -> None:
+    """Replace the table of the runs, unless told not to, and that of the recovery times, if any fault struck alone."""
     text = PAGE.read_text(encoding="utf-8")
-    text = replaced(text, "runs", _runs(outcomes))
-    text = replaced(text, "recovery", _recoveries(outcomes))
+    trailer = ["", _circumstances(command)]
+    if not only_recovery:
+        text = replaced(text, "runs", [*_runs(outcomes), *trailer])
+    if recovered(outcomes):
+        text = replaced(text, "recovery", [*_recoveries(outcomes), *trailer])
     PAGE.write_text(text, encoding="utf-8")
 
 
@@ -46,13 +51,22 @@ def _runs(outcomes: Sequence[Outcome]) -> list[str]:
     ]
     head = ("seed", "s", "faults", "kinds", "events", "acknowledged", "level after s", "exit codes", "outcome")
     right = sum(outcome.is_right for outcome in outcomes)
-    return [*_table(head, rows), "", f"{right} of {len(outcomes)} runs right, on {datetime.now(UTC):%Y-%m-%d}."]
+    return [*_table(head, rows), "", f"{right} of {len(outcomes)} runs right."]
+
+
+def _circumstances(command: str) -> str:
+    """Say when and on what: above the number of cores the load is somebody else's, too, and times are too long."""
+    load, _, _ = os.getloadavg()
+    return (
+        f"`{command}` on {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}, {_cpu()}, {os.cpu_count()} cores, "
+        f"load at the end {load:.1f}."
+    )
 
 
 def _recoveries(outcomes: Sequence[Outcome]) -> list[str]:
     rows = [
         (
-            f"`{one.kind}`",
+            f"`{one.name}`",
             str(one.times),
             str(one.alone),
             f"{one.longest_median:.1f}",

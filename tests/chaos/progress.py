@@ -44,9 +44,13 @@ class Standstill:
 
 @dataclass(frozen=True)
 class Strike:
-    """A fault as it happened: `begin`, when it struck; `end`, when it was healed."""
+    """A fault as it happened: `begin`, when it struck; `end`, when it was healed.
+
+    `name` is its kind, for a worker with a name that survives a restart (an instance id) followed by `(static)`.
+    """
 
     kind: str
+    name: str
     begin: float
     end: float
     alone: bool
@@ -57,6 +61,7 @@ class Recovery:
     """Seconds that the slowest partition stood still: since the fault struck, and since it was healed."""
 
     kind: str
+    name: str
     alone: bool
     longest: float
     after_end: float
@@ -90,6 +95,7 @@ def recovery(strike: Strike, found: Iterable[Standstill]) -> Recovery:
     after = [one for one in during if one.end >= strike.end]
     return Recovery(
         kind=strike.kind,
+        name=strike.name,
         alone=strike.alone,
         longest=max((one.end - max(one.begin, strike.begin) for one in during), default=0.0),
         after_end=max((one.end - max(one.begin, strike.end) for one in after), default=0.0),

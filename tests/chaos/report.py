@@ -12,16 +12,16 @@ from rich.table import Table
 
 from tests.chaos.checker import counts
 from tests.chaos.kinds import KINDS
-from tests.chaos.run import Outcome
+from tests.chaos.outcome import Outcome
 
 SHOWN_MAX = 20
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """One kind's recoveries, in seconds, of the `alone` among all `times`: of several at once nobody knows whose."""
+    """One fault's recoveries, in seconds, of the `alone` among all `times`: of several at once nobody knows whose."""
 
-    kind: str
+    name: str
     times: int
     alone: int
     longest_median: float
@@ -31,16 +31,20 @@ class Recovered:
 
 
 def recovered(outcomes: Sequence[Outcome]) -> list[Recovered]:
-    """Sum up by kind those that had the stage for themselves at least once."""
+    """Sum up by name those that had the stage for themselves at least once."""
     found = []
-    for kind in KINDS:
-        own = [one for outcome in outcomes for one in outcome.recoveries if one.kind == kind]
+    every = [one for outcome in outcomes for one in outcome.recoveries]
+    for name in sorted({one.name for one in every if one.alone}, key=_place):
+        own = [one for one in every if one.name == name]
         longest = [one.longest for one in own if one.alone]
         ends = [one.after_end for one in own if one.alone]
-        if longest:
-            figures = (median(longest), max(longest), median(ends), max(ends))
-            found.append(Recovered(kind, len(own), len(longest), *figures))
+        figures = (median(longest), max(longest), median(ends), max(ends))
+        found.append(Recovered(name, len(own), len(longest), *figures))
     return found
+
+
+def _place(name: str) -> tuple[int, str]:
+    return list(KINDS).index(name.partition(" ")[0]), name
 
 
 def verdict(outcome: Outcome) -> str:
@@ -85,7 +89,7 @@ def show_recoveries(console: Console, outcomes: Sequence[Outcome]) -> None:
         table.add_column(heading, justify="left" if heading == "fault" else "right")
     for one in recovered(outcomes):
         times = (one.longest_median, one.longest_max, one.after_end_median, one.after_end_max)
-        table.add_row(one.kind, str(one.times), str(one.alone), *(f"{seconds:.1f}" for seconds in times))
+        table.add_row(one.name, str(one.times), str(one.alone), *(f"{seconds:.1f}" for seconds in times))
     console.print(table)
 
 

@@ -5,25 +5,25 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-import yaml
-
 from sitelog.deploy._configuration import configuration
 from sitelog.deploy._database import ensure_database
-from sitelog.deploy._state import DATABASE, write_private
+from sitelog.deploy._state import DATABASE
 from sitelog.projections._install import install
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import create_topics
-from tests.chaos.checker import Violation, check
+from tests.chaos.checker import check
 from tests.chaos.cluster import Cluster, open_cluster
+from tests.chaos.crew import open_crew
 from tests.chaos.evidence import gather
-from tests.chaos.inflict import INFLICT, World
+from tests.chaos.inflict import World
+from tests.chaos.outcome import Outcome
 from tests.chaos.producer import Place, Producer
-from tests.chaos.progress import Observer, Recovery, Strike, recovery, standstills
-from tests.chaos.schedule import SLOTS, Fault, Schedule, plan
+from tests.chaos.progress import Observer, recovery, standstills
+from tests.chaos.schedule import plan
+from tests.chaos.strike import Striker
 from tests.chaos.worker import Worker
 
 PRODUCERS = 2
@@ -34,36 +34,8 @@ LEVEL_SECONDS_MAX = 120.0
 OVERHEAD_SECONDS_MAX = 420.0
 LOOK_SECONDS = 0.1
 
-# Every fault is over sooner, and meets more, where a session is as short as brokers allow.
-WORKER = {"session_timeout_seconds": 6, "heartbeat_interval_seconds": 1, "web_port": 0}
-
 # The disk is a small one: what the write-ahead log no longer needs is to go soon.
 CHECKPOINTS = ("ALTER SYSTEM SET checkpoint_timeout = '30s'", "SELECT pg_reload_conf()")
-
-
-@dataclass
-class Outcome:
-    """What came of a run. `level_seconds`: from the last healing until all was applied; None: it never was."""
-
-    schedule: Schedule
-    left_out: tuple[str, ...] = ()
-    events: int = 0
-    acknowledged: int = 0
-    repeats: int = 0
-    level_seconds: float | None = None
-    violations: list[Violation] = field(default_factory=list)
-    recoveries: list[Recovery] = field(default_factory=list)
-    ended: list[int] = field(default_factory=list)
-    """Exit codes of workers that ended though nobody had asked them to."""
-    stopped: list[int] = field(default_factory=list)
-    """Exit codes of workers after SIGTERM."""
-    stop_seconds_max: float = 0.0
-    marks: dict[str, int] = field(default_factory=dict)
-    """What the faults have really met."""
-
-    @property
-    def is_right(self) -> bool:
-        return not self.violations and self.level_seconds is not None
 
 
 async def run(
@@ -73,6 +45,7 @@ async def run(
     *,
     per_second: float,
     say: Callable[[str], None],
+    alone: bool = False,
     logs: Path | None = None,
 ) -> Outcome:
     """Do the schedule of a seed, and return its outcome. `logs`: copy what everybody wrote to this folder.
@@ -81,7 +54,7 @@ async def run(
     """
     async with asyncio.timeout(seconds + OVERHEAD_SECONDS_MAX), open_cluster() as cluster:
         left_out = () if cluster.disk.can_be_full else ("disk_full",)
-        schedule = plan(seed, seconds, [kind for kind in kinds if kind not in left_out])
+        schedule = plan(seed, seconds, [kind for kind in kinds if kind not in left_out], alone=alone)
         outcome = Outcome(schedule, left_out=tuple(kind for kind in left_out if kind in kinds))
         try:
             await _run(cluster, outcome, per_second, say)
@@ -99,13 +72,13 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
         for number in range(PRODUCERS)
     ]
     observer = Observer(lambda: cluster.connect(DATABASE), lambda: _acknowledged(producers))
-    async with _workers(cluster, schedule) as workers, _in_background(observer.observe()):
+    async with open_crew(cluster, schedule.crew) as workers, _in_background(observer.observe()):
         for worker in workers[: schedule.crew.members]:
             worker.start()
         async with _producing(producers, per_second):
             if not await _until(observer.is_under_way, FIRST_SECONDS_MAX):
                 raise TimeoutError(f"the first events weren't applied within {FIRST_SECONDS_MAX:g} s")
-            strikes = await _strike(World(cluster, DATABASE, workers, producers), schedule, say)
+            strikes = await Striker(World(cluster, DATABASE, workers, producers), schedule, say).strike()
             healed = monotonic()
         if await _until(observer.is_level, LEVEL_SECONDS_MAX):
             outcome.level_seconds = monotonic() - healed
@@ -145,30 +118,6 @@ async def _prepare(cluster: Cluster) -> Settings:
 
 
 @asynccontextmanager
-async def _workers(cluster: Cluster, schedule: Schedule) -> AsyncIterator[list[Worker]]:
-    """Every worker's place; whoever runs in the end is ended politely."""
-    workers = [Worker(cluster.folder, f"worker-{slot}", _configure(cluster, schedule, slot)) for slot in range(SLOTS)]
-    try:
-        yield workers
-    finally:
-        await asyncio.gather(*(worker.close() for worker in workers))
-
-
-def _configure(cluster: Cluster, schedule: Schedule, slot: int) -> Path:
-    ways, crew = cluster.ways[slot], schedule.crew
-    values = configuration(cluster.state)
-    values["kafka_config"]["bootstrap_servers"] = ways.bootstrap_servers
-    values["database_config"]["primary"]["port"] = ways.postgres.port
-    values["database_config"]["primary"]["connection_pool"] |= {"min_connections": 2, "max_connections": 5}
-    values["worker"] = WORKER | {"batch_records_max": crew.batches[slot]}
-    if crew.static[slot]:
-        values["worker"]["instance_id"] = f"worker-{slot}"
-    path = cluster.folder / f"worker-{slot}.yaml"
-    write_private(path, yaml.safe_dump(values, sort_keys=False))
-    return path
-
-
-@asynccontextmanager
 async def _producing(producers: list[Producer], per_second: float) -> AsyncIterator[None]:
     """Events come while the block runs; at its end all that Kafka takes are acknowledged."""
     over = asyncio.Event()
@@ -200,29 +149,6 @@ async def _until(look: Callable[[], bool], seconds: float) -> bool:
             return True
         await asyncio.sleep(LOOK_SECONDS)
     return False
-
-
-async def _strike(world: World, schedule: Schedule, say: Callable[[str], None]) -> list[Strike]:
-    """Let every fault strike when it is due; return when all are healed and the time is over."""
-    begin = monotonic()
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_inflict(world, fault, begin, say)) for fault in schedule.faults]
-        group.create_task(asyncio.sleep(schedule.seconds))
-    return [task.result() for task in tasks]
-
-
-async def _inflict(world: World, fault: Fault, begin: float, say: Callable[[str], None]) -> Strike:
-    await asyncio.sleep(begin + fault.at - monotonic())
-    say(f"{fault.at:6.1f} s  {fault.kind} {fault.target} for {fault.seconds:.1f} s")
-    struck = monotonic()
-    async with INFLICT[fault.kind](world, fault):
-        await asyncio.sleep(begin + fault.until - monotonic())
-        healing = monotonic()
-    # A service that has to be started again is back when it answers.
-    return Strike(fault.kind, struck, monotonic() if fault.kind in BACK_WHEN_IT_ANSWERS else healing, fault.alone)
-
-
-BACK_WHEN_IT_ANSWERS = {"broker_killed", "postgres_killed", "disk_full"}
 
 
 def _note(outcome: Outcome, cluster: Cluster, workers: list[Worker]) -> None:

@@ -76,17 +76,27 @@ class Schedule:
     crew: Crew
     faults: tuple[Fault, ...]
 
+    @property
+    def kinds(self) -> set[str]:
+        return {fault.kind for fault in self.faults}
 
-def plan(seed: int, seconds: float, kinds: Sequence[str]) -> Schedule:
+
+def plan(seed: int, seconds: float, kinds: Sequence[str], *, alone: bool = False) -> Schedule:
     """Deal the kinds like a pack of cards, again and again, until the time is over.
 
     Each kind comes once before any comes twice. Where the time is too short for all of them, what has most is taken.
+    `alone`: no fault begins before the others are healed, and have been for some seconds.
     """
-    plans = [_plan(seed, shuffle, seconds, kinds) for shuffle in range(SHUFFLES)]
-    return max(plans, key=lambda one: len({fault.kind for fault in one.faults}))
+    share = 1.0 if alone else ALONE_SHARE if seconds >= ALONE_SECONDS_MIN else 0.0
+    best = _plan(seed, 0, seconds, kinds, share)
+    for shuffle in range(1, SHUFFLES):
+        if best.kinds == set(kinds):
+            break
+        best = max(best, _plan(seed, shuffle, seconds, kinds, share), key=lambda one: len(one.kinds))
+    return best
 
 
-def _plan(seed: int, shuffle: int, seconds: float, kinds: Sequence[str]) -> Schedule:
+def _plan(seed: int, shuffle: int, seconds: float, kinds: Sequence[str], alone_share: float) -> Schedule:
     draw = random.Random(f"schedule {seed} {shuffle}")  # noqa: S311 - not a secret
     crew = Crew(
         members=draw.choice((1, 2, 2, 3, 3)),
@@ -95,9 +105,9 @@ def _plan(seed: int, shuffle: int, seconds: float, kinds: Sequence[str]) -> Sche
     )
     faults: list[Fault] = []
     at = draw.uniform(*GAP_SECONDS)
-    while at < seconds:
+    while kinds and at < seconds:
         for kind in draw.sample(sorted(kinds), len(kinds)):
-            alone = seconds >= ALONE_SECONDS_MIN and draw.random() < ALONE_SHARE
+            alone = draw.random() < alone_share
             fault = _draw_fault(draw, kind, seconds, crew, alone=alone)
             begin = max(at, _quiet(faults) if alone else _bearable(faults, at), _whole(fault, faults))
             fault = replace(fault, at=round(begin, 2))

@@ -33,18 +33,22 @@ def test_one_that_never_ends_lasts_until_the_last_look() -> None:
 
 
 def test_a_fault_is_to_blame_for_what_stood_still_from_when_it_struck() -> None:
-    strike = Strike("worker_killed", begin=10, end=12, alone=True)
+    strike = Strike("worker_killed", "worker_killed (static)", begin=10, end=12, alone=True)
     found = [Standstill(P, 9.9, 13.5), Standstill(Q, 10.1, 11)]
-    assert recovery(strike, found) == Recovery("worker_killed", alone=True, longest=3.5, after_end=1.5)
+    assert recovery(strike, found) == Recovery(
+        "worker_killed", "worker_killed (static)", alone=True, longest=3.5, after_end=1.5
+    )
 
 
 def test_what_begins_soon_after_the_end_of_a_fault_is_its_doing_and_what_begins_later_is_not() -> None:
-    strike = Strike("worker_joins", begin=10, end=12, alone=False)
+    strike = Strike("worker_joins", "worker_joins", begin=10, end=12, alone=False)
     late = Standstill(P, 12 + AFTERMATH_SECONDS + 0.1, 40)
     assert recovery(strike, [Standstill(P, 14, 16), late]).after_end == 2
     assert recovery(strike, [late]).after_end == 0
 
 
 def test_what_was_over_before_a_fault_struck_is_not_its_doing() -> None:
-    strike = Strike("postgres_slow", begin=10, end=12, alone=True)
-    assert recovery(strike, [Standstill(P, 2, 9)]) == Recovery("postgres_slow", alone=True, longest=0, after_end=0)
+    strike = Strike("postgres_slow", "postgres_slow", begin=10, end=12, alone=True)
+    assert recovery(strike, [Standstill(P, 2, 9)]) == Recovery(
+        "postgres_slow", "postgres_slow", alone=True, longest=0, after_end=0
+    )

@@ -71,5 +71,15 @@ def test_only_the_kinds_that_were_asked_for_are_dealt() -> None:
     assert {fault.kind for fault in faults} == {"worker_killed", "disk_full"}
 
 
+def test_without_a_kind_there_is_no_fault() -> None:
+    assert plan(1, 60, []).faults == ()
+
+
 def test_a_short_run_has_no_time_for_faults_that_strike_alone() -> None:
     assert not any(fault.alone for fault in plan(1, ALONE_SECONDS_MIN - 1, list(KINDS)).faults)
+
+
+def test_all_faults_strike_alone_if_asked_for() -> None:
+    faults = plan(1, 60, list(KINDS), alone=True).faults
+    assert len(faults) > 2
+    assert all(fault.alone for fault in faults)
