@@ -1,7 +1,7 @@
 """How long each partition stood still, and what a fault has to do with it."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -88,15 +88,23 @@ def standstills(samples: Sequence[Sample]) -> list[Standstill]:
     return found
 
 
-def recovery(strike: Strike, found: Iterable[Standstill]) -> Recovery:
-    """Return how long the slowest partition stood still because of a fault; of several at once, each is blamed."""
+def recoveries(strikes: Sequence[Strike], found: Sequence[Standstill]) -> list[Recovery]:
+    """Return how long the slowest partition stood still because of each fault; of several at once, each is blamed.
+
+    One that was to strike alone hasn't if another one struck before it was over, a slow recovery included.
+    """
+    return [_recovery(strike, [one for one in strikes if one is not strike], found) for strike in strikes]
+
+
+def _recovery(strike: Strike, others: Sequence[Strike], found: Sequence[Standstill]) -> Recovery:
     over = strike.end + AFTERMATH_SECONDS
     during = [one for one in found if one.begin <= over and one.end >= strike.begin]
     after = [one for one in during if one.end >= strike.end]
+    last = max((one.end for one in during), default=over)
     return Recovery(
         kind=strike.kind,
         name=strike.name,
-        alone=strike.alone,
+        alone=strike.alone and not any(one.begin <= last and one.end >= strike.begin for one in others),
         longest=max((one.end - max(one.begin, strike.begin) for one in during), default=0.0),
         after_end=max((one.end - max(one.begin, strike.end) for one in after), default=0.0),
     )

@@ -21,7 +21,7 @@ from tests.chaos.evidence import gather
 from tests.chaos.inflict import World
 from tests.chaos.outcome import Outcome
 from tests.chaos.producer import Place, Producer
-from tests.chaos.progress import Observer, recovery, standstills
+from tests.chaos.progress import Observer, recoveries, standstills
 from tests.chaos.schedule import plan
 from tests.chaos.strike import Striker
 from tests.chaos.worker import Worker
@@ -91,8 +91,7 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
     outcome.events = len({send.event_id for send in sends})
     outcome.repeats = len(sends) - outcome.events
     outcome.acknowledged = len({send.event_id for send in sends if send.acknowledged})
-    found = standstills(observer.samples)
-    outcome.recoveries = [recovery(strike, found) for strike in strikes]
+    outcome.recoveries = recoveries(strikes, standstills(observer.samples))
     _note(outcome, cluster, workers)
 
 

@@ -16,7 +16,7 @@ ALONE_SECONDS_MIN = 90.0
 """Only in runs at least so long some faults have the stage for themselves: each costs its own recovery."""
 
 ALONE_SHARE = 0.25
-SETTLE_SECONDS = (5.0, 6.0)
+SETTLE_SECONDS = (8.0, 9.0)
 """Before and after one that strikes alone nothing else is broken for so long."""
 
 GAP_SECONDS = (0.4, 2.2)

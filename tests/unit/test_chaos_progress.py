@@ -1,6 +1,6 @@
 """How long something stood still, computed from looks at ends and positions."""
 
-from tests.chaos.progress import AFTERMATH_SECONDS, Recovery, Sample, Standstill, Strike, recovery, standstills
+from tests.chaos.progress import AFTERMATH_SECONDS, Recovery, Sample, Standstill, Strike, recoveries, standstills
 
 P, Q = ("topic", 0), ("topic", 1)
 
@@ -32,6 +32,11 @@ def test_one_that_never_ends_lasts_until_the_last_look() -> None:
     assert standstills(samples((0, {P: 5}, {}), (8, {P: 5}, {}))) == [Standstill(P, 0, 8)]
 
 
+def recovery(strike: Strike, found: list[Standstill]) -> Recovery:
+    (only,) = recoveries([strike], found)
+    return only
+
+
 def test_a_fault_is_to_blame_for_what_stood_still_from_when_it_struck() -> None:
     strike = Strike("worker_killed", "worker_killed (static)", begin=10, end=12, alone=True)
     found = [Standstill(P, 9.9, 13.5), Standstill(Q, 10.1, 11)]
@@ -52,3 +57,12 @@ def test_what_was_over_before_a_fault_struck_is_not_its_doing() -> None:
     assert recovery(strike, [Standstill(P, 2, 9)]) == Recovery(
         "postgres_slow", "postgres_slow", alone=True, longest=0, after_end=0
     )
+
+
+def test_what_struck_while_another_fault_was_not_over_has_not_struck_alone() -> None:
+    slow = Strike("worker_killed", "worker_killed", begin=10, end=12, alone=True)
+    next_one = Strike("broker_killed", "broker_killed", begin=18, end=20, alone=True)
+    assert [one.alone for one in recoveries([slow, next_one], [Standstill(P, 11, 17)])] == [True, True]
+    assert [one.alone for one in recoveries([slow, next_one], [Standstill(P, 11, 19)])] == [False, True]
+    healed_late = Strike("worker_killed", "worker_killed", begin=10, end=19, alone=True)
+    assert [one.alone for one in recoveries([healed_late, next_one], [])] == [False, False]
