@@ -65,6 +65,16 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         except KafkaError as error:
             raise UnavailableError(f"Kafka can't be reached: {error}. `sitelog status` shows what runs") from error
 
+    async def on_thread_stop(self) -> None:
+        """Close the consumer; nothing that fails at that keeps the process from ending."""
+        try:
+            await super().on_thread_stop()
+        except (asyncio.CancelledError, KafkaError) as error:
+            # aiokafka cancels a fetch that waits for a broker to come back, and then takes its end for an own one.
+            self.log.info("the consumer didn't close by itself: %r", error)
+            if self._consumer is not None:
+                await self._consumer._client.close()  # noqa: SLF001
+
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:  # noqa: ARG002 - mode's signature
         """Log what ended the thread: mode prints it, past all logging."""
         self.log.exception(msg.format(*fmt))  # noqa: LOG004 - mode calls it while it handles the error

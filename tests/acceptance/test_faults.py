@@ -18,6 +18,7 @@ from tests.conftest import Services
 from tests.lives import Lives
 from tests.rig import SESSION_SECONDS, Rig, open_rig
 from tests.until import until
+from tests.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
@@ -196,3 +197,23 @@ async def test_a_broker_killed_under_load_is_waited_for(rig: Rig, caplog: pytest
         report("the only broker answers again after kill -9", at)
     await rig.check()
     assert worker.runs
+
+
+async def test_sigterm_while_the_broker_is_away_ends_cleanly(rig: Rig) -> None:
+    worker = await rig.worker()
+    folder, state = rig.services.folder, rig.services.state
+    await rig.ledger.append_all(islice(Lives(11), 500))
+    await rig.applied()
+    await asyncio.to_thread(stop_together, [broker_daemon(folder, state.brokers[0])], [(signal.SIGKILL, 20.0)])
+    await until("fetches that fail", lambda: says(worker, "Failed fetch messages from "))
+    worker.send(signal.SIGTERM)
+    at = monotonic()
+    code = await worker.ends()
+    seconds = report("SIGTERM to the end while the broker is away", at)
+    await start_brokers(folder, state, os.environ, print)
+    assert code == 0, worker.text()[-3_000:]
+    assert seconds < 10
+
+
+async def says(worker: WorkerProcess, part: str) -> bool:
+    return worker.said(part)
