@@ -28,7 +28,7 @@ def main(
     runs: Annotated[int, typer.Option(min=1, max=1_000, help="How many; each has the seed after the last one's.")] = 1,
     faults: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(KINDS)}.")] = "",
     alone: Annotated[bool, typer.Option("--alone", help="One fault at a time: how long does each one cost?")] = False,
-    rate: Annotated[float, typer.Option(min=1, max=5_000, help="Events per second.")] = 200,
+    rate: Annotated[float, typer.Option(min=1, max=5_000, help="Events per second.")] = 300,
     json: Annotated[Path | None, typer.Option(help="Write every figure to this file, too.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Copy everybody's logs here, a folder for each seed.")] = None,
     write_page: Annotated[bool, typer.Option("--page", help="Put the outcomes into docs/reliability.md, too.")] = False,

@@ -11,6 +11,7 @@ from tests.chaos.schedule import Fault
 from tests.chaos.worker import Worker
 
 CUTS_MAX = 12
+HELD_SECONDS = 0.5
 LOCK = "LOCK TABLE public.customer_sites_v1 IN EXCLUSIVE MODE"
 CONNECT_SECONDS = 10.0
 
@@ -45,6 +46,18 @@ async def worker_frozen(world: World, fault: Fault) -> AsyncIterator[None]:
     world.workers[fault.target].freeze()
     yield
     world.workers[fault.target].thaw()
+
+
+@asynccontextmanager
+async def worker_zombie(world: World, fault: Fault) -> AsyncIterator[None]:
+    worker, link = world.workers[fault.target], world.cluster.ways[fault.target].postgres
+    link.silence()
+    # Long enough for a batch to be on its way; if there is none, this is a worker that was frozen and no more.
+    await asyncio.sleep(HELD_SECONDS)
+    worker.freeze()
+    yield
+    link.resume()
+    worker.thaw()
 
 
 @asynccontextmanager
@@ -183,6 +196,7 @@ INFLICT: Mapping[str, Inflict] = {
         worker_killed,
         worker_terminated,
         worker_frozen,
+        worker_zombie,
         worker_joins,
         broker_killed,
         postgres_killed,

@@ -22,8 +22,10 @@ KINDS = {
     "worker_killed": Kind("worker", 0.2, 4, "member"),
     # SIGTERM, started again at the end.
     "worker_terminated": Kind("worker", 0.2, 3, "member"),
-    # SIGSTOP, SIGCONT at the end: the zombie.
+    # SIGSTOP, SIGCONT at the end.
     "worker_frozen": Kind("worker", 5, 60, "member"),
+    # The zombie: SIGSTOP with a batch on its way to Postgres, which goes on when others have its partitions.
+    "worker_zombie": Kind("worker", 8, 20, "member"),
     # SIGTERM, comes back at the end.
     "worker_leaves": Kind("worker", 8, 25, "member"),
     # One more worker, ended with SIGTERM at the end.

@@ -82,6 +82,7 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
             healed = monotonic()
         if await _until(observer.is_level, LEVEL_SECONDS_MAX):
             outcome.level_seconds = monotonic() - healed
+        await _count(outcome, cluster, workers)
     sends = [send for producer in producers for send in producer.sends]
     connection = await cluster.connect(DATABASE)
     topics = {name: topic.partitions for name, topic in settings.kafka_config.topics.items()}
@@ -92,7 +93,10 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
     outcome.repeats = len(sends) - outcome.events
     outcome.acknowledged = len({send.event_id for send in sends if send.acknowledged})
     outcome.recoveries = recoveries(strikes, standstills(observer.samples))
-    _note(outcome, cluster, workers)
+    for worker in workers:
+        outcome.ended += worker.ended
+        outcome.stopped += [code for code, _ in worker.answers]
+        outcome.stop_seconds_max = max([outcome.stop_seconds_max, *(seconds for _, seconds in worker.answers)])
 
 
 def _acknowledged(producers: list[Producer]) -> Counter[Place]:
@@ -150,14 +154,13 @@ async def _until(look: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def _note(outcome: Outcome, cluster: Cluster, workers: list[Worker]) -> None:
-    for worker in workers:
-        outcome.ended += worker.ended
-        outcome.stopped += [code for code, _ in worker.answers]
-        outcome.stop_seconds_max = max([outcome.stop_seconds_max, *(seconds for _, seconds in worker.answers)])
+async def _count(outcome: Outcome, cluster: Cluster, workers: list[Worker]) -> None:
+    """Take note of what the faults have met; of workers, what their last processes have."""
+    verdicts = sum([await worker.verdicts() for worker in workers], Counter[str]())
     postgres = cluster.folder / "logs" / "postgres.log"
     outcome.marks = {
-        "batches refused by the fence": sum(worker.said(": fenced at epoch ") for worker in workers),
+        "batches refused by the fence": verdicts["fenced"],
+        "found applied": verdicts["applied_before"],
         "transactions cut": sum(ways.postgres.transactions_cut for ways in cluster.ways),
         "commits unanswered": sum(ways.postgres.commits_unanswered for ways in cluster.ways),
         "writes refused by the disk": postgres.read_bytes().count(b"No space left on device"),

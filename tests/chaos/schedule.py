@@ -25,7 +25,7 @@ GAP_SECONDS = (0.4, 2.2)
 SHUFFLES = 20
 """Tries to get every kind into the time."""
 
-AT_ONCE_MAX = 3
+AT_ONCE_MAX = 2
 """Faults at a time: where everything is broken nothing happens that could go wrong."""
 
 SHORT_RATHER_THAN_LONG = 2

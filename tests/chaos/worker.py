@@ -2,11 +2,15 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+
+import httpx
 
 from sitelog.deploy._daemon import Daemon
 
@@ -15,6 +19,7 @@ TERM_SECONDS_MAX = 20.0
 """A worker ends itself within `worker.shutdown_seconds`, 10 s."""
 
 KILL_SECONDS_MAX = 10.0
+METRICS_SECONDS_MAX = 5.0
 
 
 class Worker:
@@ -59,9 +64,23 @@ class Worker:
         with suppress(asyncio.CancelledError):
             await self._keeping
 
-    def said(self, part: str) -> int:
-        """Return how often its log has this."""
-        return self._daemon.log.read_bytes().count(part.encode()) if self._daemon.log.exists() else 0
+    async def verdicts(self) -> Counter[str]:
+        """Return how many batches its process has applied, or found that it must not; nothing if it doesn't answer."""
+        text = self._daemon.log.read_text(encoding="utf-8", errors="replace") if self._daemon.log.exists() else ""
+        address = re.findall(r"listening on (http://[^\"]+)", text)[-1:]
+        if not address or self._process is None or self._process.returncode is not None:
+            return Counter()
+        try:
+            async with httpx.AsyncClient(timeout=METRICS_SECONDS_MAX, trust_env=False) as client:
+                metrics = (await client.get(f"{address[0]}/metrics")).text
+        except httpx.HTTPError:
+            return Counter()
+        found: Counter[str] = Counter()
+        for verdict, count in re.findall(
+            r'^sitelog_batches_total\{.*verdict="(\w+)".*\} (\S+)$', metrics, re.MULTILINE
+        ):
+            found[verdict] += round(float(count))
+        return found
 
     async def _end(self, number: signal.Signals, seconds: float) -> int | None:
         """Return the exit code, None if it wasn't running."""
