@@ -84,6 +84,9 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
 
 
 def show_recoveries(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print a row for each fault that struck alone; nothing where none has."""
+    if not recovered(outcomes):
+        return
     table = Table(title="Seconds that the slowest partition stood still, where one fault struck alone")
     for heading in ("fault", "times", "alone", "stood\nstill", "worst", "after\nits end", "worst"):
         table.add_column(heading, justify="left" if heading == "fault" else "right")
