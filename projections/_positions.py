@@ -32,6 +32,26 @@ RETURNING next_offset, epoch, anchor
 
 KNOWN_PARTITION: Final = "SELECT log_partition FROM sitelog.log_partition WHERE topic = $1 AND partition = $2"
 
+LIMIT_LOCK: Final = "SELECT set_config('lock_timeout', $1, TRUE)"
+
+# Postgres's own timeouts don't reach a COPY that waits for its client (they are looked at when the next bytes come), so
+# a worker that was frozen or cut off in the middle of one would keep its locks until it thaws. Only who waits for a
+# lock looks here, and only sessions of the same consumer end that have been silent for longer than they may be.
+END_SILENT: Final = """
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
+FROM pg_stat_activity
+WHERE datname = current_database()
+    AND usename = current_user
+    AND application_name = current_setting('application_name')
+    AND state = 'active'
+    AND wait_event = 'ClientRead'
+    AND clock_timestamp() - query_start
+        > nullif(current_setting('idle_in_transaction_session_timeout'), '0')::interval
+"""
+
+CLAIM_LOCK_SECONDS_MAX: Final = 2
+"""A transaction of a worker's takes milliseconds; a claim that has to wait longer is tried again."""
+
 LOCK: Final = """
 SELECT p.log_partition, o.next_offset, o.log_seq, o.epoch, o.anchor, o.parked_entities, o.last_event_time
 FROM sitelog.consumer_position AS o
@@ -82,13 +102,14 @@ class PostgresPositions:
         """Raise the epoch and return the position, or None while a newer Kafka generation holds the partition.
 
         Raises Retry while Postgres is away or the row is locked, and Halt for a partition that the database
-        was not told of and for a read model without a part of the log.
+        was not told of and for a read model without a part of the log. Whoever holds the lock and has been silent
+        for too long loses it, so that a later try succeeds.
         """
         try:
             async with self._pool.acquire() as connection:
                 kept = names(self._projections)
                 claim = (self._consumer, topic, partition, generation, self._owner, force, kept)
-                row = await connection.fetchrow(CLAIM, *claim)
+                row = await _claim(connection, claim)
                 known = row is not None or await connection.fetchval(KNOWN_PARTITION, topic, partition) is not None
                 if row is None:
                     await refuse_incomplete(connection, self._projections)
@@ -103,6 +124,16 @@ class PostgresPositions:
                 "then `sitelog db init`"
             )
         return None if row is None else Position(row["next_offset"], row["epoch"], row["anchor"])
+
+
+async def _claim(connection: Any, claim: tuple[Any, ...]) -> Any:
+    try:
+        async with connection.transaction():
+            await connection.execute(LIMIT_LOCK, f"{CLAIM_LOCK_SECONDS_MAX}s")
+            return await connection.fetchrow(CLAIM, *claim)
+    except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
+        await connection.execute(END_SILENT)
+        raise
 
 
 async def lock(connection: Any, consumer: str, topic: str, partition: int) -> Locked | None:

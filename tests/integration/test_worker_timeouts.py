@@ -1,12 +1,29 @@
-"""What Postgres ends because it took too long is tried again, whichever of a worker's timeouts it was."""
+"""What takes too long in Postgres ends, and is tried again: also where Postgres's own timeouts don't look."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import asyncpg
 import pytest
 
-from sitelog.projections._database import connect, transient
+from sitelog.projections._database import connect, open_pool, transient
+from sitelog.projections._positions import PostgresPositions
+from sitelog.projections._read_models import PROJECTOR
+from sitelog.projections._registry import load
+from sitelog.streams._batch import Position
+from sitelog.streams.errors import Retry
 from sitelog.streams.settings import Settings, WorkerSettings
+from tests.until import until
 
 pytestmark = pytest.mark.services
+
+TOPIC = "customer-sites-events"
+WORKER = WorkerSettings(
+    idle_in_transaction_timeout_seconds=1, statement_timeout_seconds=1, transaction_timeout_seconds=3
+)
+FREEZES_SECONDS = 60.0
+MAKE_TABLE = "CREATE TEMPORARY TABLE frozen (line text)"
 
 
 @pytest.mark.parametrize("setting", ["statement_timeout", "transaction_timeout"])
@@ -20,3 +37,46 @@ async def test_what_took_too_long_is_tried_again(database: Settings, setting: st
 
     connection.terminate()
     assert transient(ended.value), type(ended.value)
+
+
+async def test_a_worker_that_froze_in_the_middle_of_a_copy_loses_its_locks_to_its_successor(database: Settings) -> None:
+    primary = database.database_config.primary
+    async with await open_pool(primary, application="sitelog projector", worker=WORKER) as pool:
+        positions = PostgresPositions(pool, PROJECTOR, "its successor", load())
+        assert await positions.claim(TOPIC, 0, 1, force=True)
+        frozen = await connect(primary, application="sitelog projector", worker=WORKER)
+        copying = asyncio.create_task(freeze_in_a_copy(frozen))
+
+        async def claimed() -> Position | None:
+            with suppress(Retry):
+                return await positions.claim(TOPIC, 0, 2, force=False)
+            return None
+
+        await until("a COPY that waits for its client", lambda: is_copying(pool))
+        claim = await until("the claim", claimed, seconds=15)
+
+        assert claim.epoch == 2
+        copying.cancel()
+        with suppress(asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresError):
+            await copying
+        frozen.terminate()
+
+
+async def freeze_in_a_copy(connection: asyncpg.Connection) -> None:
+    """Hold a position, and stop half-way through a COPY: none of Postgres's timeouts ends that."""
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"one\n"
+        await asyncio.sleep(FREEZES_SECONDS)
+
+    await connection.execute(MAKE_TABLE)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM sitelog.consumer_position FOR UPDATE")
+        await connection.copy_to_table("frozen", source=source())
+
+
+async def is_copying(pool: asyncpg.Pool) -> bool:
+    waiting: bool = await pool.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'COPY%' AND wait_event = 'ClientRead')"
+    )
+    return waiting
