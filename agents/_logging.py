@@ -11,7 +11,13 @@ import orjson
 
 from sitelog.streams.errors import SitelogError
 
-NOISY: Final = ("aiokafka", "aiokafka.conn", "aiokafka.cluster", "aiokafka.consumer.group_coordinator")
+NOISY: Final = (
+    "aiokafka",
+    "aiokafka.conn",
+    "aiokafka.cluster",
+    "aiokafka.consumer.fetcher",
+    "aiokafka.consumer.group_coordinator",
+)
 """A dead broker makes these say the same thing ten times a second."""
 
 REPEAT_SECONDS: Final = 10.0
