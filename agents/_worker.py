@@ -19,7 +19,7 @@ log = logging.getLogger("sitelog.worker")
 
 EXIT_HARD_STOP: Final = 71
 
-COLLECT_AFTER_OBJECTS: Final = 200_000
+COLLECT_AFTER_OBJECTS: Final = 2_000_000
 """Every batch makes tens of thousands of objects and no cycles: looking for some costs up to 40 % of the time."""
 
 LOG_SECONDS_MAX: Final = 1.0
