@@ -179,10 +179,20 @@ def connect_options(database: DatabaseSettings, application: str, session: dict[
 
 
 def ssl_context(database: DatabaseSettings) -> ssl.SSLContext | str | bool:
-    """Return asyncpg's ssl argument: never one that falls back to plain text on a host that isn't loopback."""
+    """Return asyncpg's ssl argument: never one that falls back to plain text on a host that isn't loopback.
+
+    Raises ConfigError if `ssl_rootcert` can't be read.
+    """
     mode = database.ssl_mode
     if mode in ("verify-ca", "verify-full"):
-        context = ssl.create_default_context(cafile=database.ssl_rootcert)
+        try:
+            context = ssl.create_default_context(cafile=database.ssl_rootcert)
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror or "no certificate in it"
+            raise ConfigError(
+                f"database_config: ssl_rootcert: expected a PEM file of certificates, got {database.ssl_rootcert}: "
+                f"{reason}"
+            ) from error
         context.check_hostname = mode == "verify-full"
         return context
     if mode in ("allow", "prefer") and not is_loopback(database.host):
@@ -197,6 +207,11 @@ def refusal(database: DatabaseSettings, error: Exception) -> Exception:
         return ConfigError(f"{where}: refused: {error}. Check username and password in database_config")
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return ConfigError(f"{where}: {error}. Create it, or correct `database` in database_config")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigError(
+            f"{where}: its certificate isn't trusted: {error.verify_message}. "
+            "Check ssl_rootcert and host in database_config"
+        )
     if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionError) and "SSL" in str(error)):
         return ConfigError(f"{where}: TLS with ssl_mode {database.ssl_mode} failed: {error}")
     if transient(error):
