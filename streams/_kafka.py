@@ -1,6 +1,7 @@
 """How every client of ours gets into Kafka: the same options, bounded waits, and the real reason when it can't."""
 
 import asyncio
+import logging
 import ssl
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,18 @@ from sitelog.streams.settings import KafkaSettings, Settings
 
 CONNECT_SECONDS: Final = 10
 """For one broker to accept and let us in: a healthy one takes milliseconds, another continent's half a second."""
+
+
+class WithoutPasswords(logging.Filter):
+    """Keeps aiokafka from logging the request that carries the password, which it does at level debug."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the record may pass."""
+        args = record.args if isinstance(record.args, tuple) else ()
+        return not any(type(argument).__name__.startswith("SaslAuthenticate") for argument in args)
+
+
+_WITHOUT_PASSWORDS: Final = WithoutPasswords()
 
 
 class Client(Protocol):
@@ -125,6 +138,7 @@ def _security(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def _password(kafka: KafkaSettings) -> str | None:
+    logging.getLogger("aiokafka.conn").addFilter(_WITHOUT_PASSWORDS)  # the same one twice is one
     return kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
 
 
