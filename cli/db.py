@@ -17,7 +17,7 @@ def db() -> None:
 
 @app.command()
 def init(config: ConfigOption = None) -> None:
-    """Create schema, read models and grants where they are missing, as database_config.owner."""
+    """Create schema, read models, roles and grants where they are missing, as database_config.owner."""
     from sitelog.projections._install import install  # noqa: PLC0415 - `sitelog --help` shouldn't wait for it
 
     settings = settings_from(config)
@@ -36,10 +36,12 @@ def check(config: ConfigOption = None) -> None:
 async def _check(settings: Settings) -> None:
     from sitelog.projections import _install  # noqa: PLC0415
     from sitelog.projections._database import session  # noqa: PLC0415
+    from sitelog.projections._log_partitions import check_partitions  # noqa: PLC0415
     from sitelog.projections._registry import load  # noqa: PLC0415
 
     async with session(settings.database_config.primary) as connection:
         await _install.check(connection, load())
+        await check_partitions(connection, settings.kafka_config.topics)
 
 
 def _name(settings: Settings) -> str:

@@ -8,9 +8,11 @@ import asyncpg
 
 from sitelog.projections import _log
 from sitelog.projections._database import session
+from sitelog.projections._log_partitions import add_partitions
 from sitelog.projections._projection import BOOKKEEPING, Projection
 from sitelog.projections._read_models import refuse_incomplete
 from sitelog.projections._registry import load
+from sitelog.projections._roles import set_up_roles
 from sitelog.projections._switch import show
 from sitelog.projections._table import Table
 from sitelog.streams.codec import Codec
@@ -24,22 +26,6 @@ ADVISORY_LOCK: Final = 5_172_617_801
 """Two installations at once wait for each other: an arbitrary number that nobody else uses."""
 
 VERSION: Final = "SELECT version FROM sitelog.schema_version"
-
-PARTITIONS: Final = """
-INSERT INTO sitelog.log_partition (log_partition, topic, partition)
-SELECT coalesce(max(log_partition), 0) + 1, $1, $2 FROM sitelog.log_partition
-ON CONFLICT (topic, partition) DO NOTHING
-"""
-
-# The application may add to the log and read it; a trigger refuses the rest even to the owner.
-GRANTS: Final = """
-GRANT USAGE ON SCHEMA sitelog, integration, public TO {app}, {read};
-GRANT SELECT ON ALL TABLES IN SCHEMA sitelog, integration, public TO {app}, {read};
-GRANT INSERT ON sitelog.event_log, sitelog.conflict, sitelog.avro_schema TO {app};
-GRANT INSERT, UPDATE ON sitelog.consumer_position, sitelog.parked_event TO {app};
-GRANT TEMPORARY ON DATABASE {database} TO {app};
-GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
-"""
 
 ROW_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -82,10 +68,11 @@ def owner_of(settings: Settings) -> DatabaseSettings:
 
 
 async def install(settings: Settings, projections: Sequence[Projection[Any]] | None = None) -> None:
-    """Create what is missing in the database: schema, read models, grants. Repeating it changes nothing.
+    """Create what is missing in the database: schema, read models, roles, grants. Repeating it changes nothing.
 
     The read models are those of `load()` unless others are given. All in one transaction, as the owner. Raises
-    ConfigError where the owner lacks rights and Halt where the database is newer than this code.
+    ConfigError where the owner lacks rights and Halt where the database is newer than this code or was filled from
+    topics with fewer partitions.
     """
     try:
         async with (
@@ -106,13 +93,11 @@ async def _install(connection: Any, settings: Settings, projections: Sequence[Pr
         await connection.execute(files("sitelog.projections").joinpath("_schema.sql").read_text())
         await connection.execute("INSERT INTO sitelog.schema_version (version) VALUES ($1)", SCHEMA_VERSION)
     await refuse_other_version(connection)
-    for topic, wanted in settings.kafka_config.topics.items():
-        for partition in range(wanted.partitions):
-            await connection.execute(PARTITIONS, topic, partition)
+    await add_partitions(connection, settings.kafka_config.topics)
     await _log.store_schemas(connection, Codec().schemas())
     for projection in projections:
         await create_table(connection, projection)
-    await grant(connection, settings, projections)
+    await set_up_roles(connection, settings, projections)
 
 
 async def create_table(connection: Any, projection: Projection[Any]) -> None:
@@ -128,21 +113,6 @@ async def create_table(connection: Any, projection: Projection[Any]) -> None:
             await connection.execute(index_sql)
         if not await connection.fetchval(SHOWN_ELSEWHERE, f"public.{projection.name}"):
             await show(connection, table)
-
-
-async def grant(connection: Any, settings: Settings, projections: Sequence[Projection[Any]]) -> None:
-    """Give the application and the reading role the rights they need, and no more."""
-    database = settings.database_config
-    read = database.read_replica or database.primary
-    roles = {"app": _quoted(database.primary.username), "read": _quoted(read.username)}
-    await connection.execute(GRANTS.format(**roles, database=_quoted(database.primary.database)))
-    for projection in projections:
-        await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON public.{projection.table} TO {roles['app']}")
-
-
-def _quoted(identifier: str) -> str:
-    """Quote a role's name: GRANT takes no parameters."""
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 async def check(connection: Any, projections: Sequence[Projection[Any]]) -> None:

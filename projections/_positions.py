@@ -8,10 +8,12 @@ from typing import Any, Final
 import asyncpg
 
 from sitelog.projections._database import transient
+from sitelog.projections._log_partitions import WHY
 from sitelog.projections._projection import Projection
 from sitelog.projections._read_models import names, refuse_incomplete
 from sitelog.streams._batch import Position
 from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.topics import EXIT_TOPICS
 
 CLAIM: Final = """
 INSERT INTO sitelog.consumer_position AS o
@@ -120,8 +122,8 @@ class PostgresPositions:
         if not known:
             raise Halt(
                 f"{topic}[{partition}] is not in sitelog.log_partition: the topic has more partitions than the "
-                "configuration says, or the database was set up for another one; see `sitelog topics check`, "
-                "then `sitelog db init`"
+                f"database was set up for. {WHY}. `sitelog topics check` says what was expected and found",
+                EXIT_TOPICS,
             )
         return None if row is None else Position(row["next_offset"], row["epoch"], row["anchor"])
 

@@ -129,11 +129,11 @@ async def test_rule_9_another_record_where_the_last_applied_one_was_ends_the_wor
     assert f"checksum {applied}, found " in said
 
 
-async def test_rule_9_a_partition_that_the_database_was_not_told_of_ends_the_worker_with_70(rig: Rig) -> None:
+async def test_rule_9_a_partition_that_the_database_was_not_told_of_ends_the_worker_with_79(rig: Rig) -> None:
     await stand_at(rig, FIRST)  # or the worker might end for what was deleted before
     await rig.connection.execute(RENUMBER, TOPIC, 5, 7)
     try:
-        said = await last_words(await rig.launch(), 70)
+        said = await last_words(await rig.launch(), 79)
     finally:
         await rig.connection.execute(RENUMBER, TOPIC, 7, 5)
 
