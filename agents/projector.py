@@ -16,12 +16,15 @@ from sitelog.agents._stopped import StoppedEntities
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
 from sitelog.projections._database import open_pool, session
+from sitelog.projections._identity import identity
 from sitelog.projections._install import check
+from sitelog.projections._log_partitions import check_partitions
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan, load, plan
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Position
+from sitelog.streams._group import Purpose, refuse_strangers
 from sitelog.streams.app import BatchApp, BatchSchema, build_app
 from sitelog.streams.codec import Codec
 from sitelog.streams.registry import SchemaRegistry
@@ -85,14 +88,21 @@ class Registry(Service):
             await self.add_async_context(self.client)
 
 
-async def preflight(settings: Settings, planned: Plan) -> None:
-    """Check what a worker needs before it joins the group: topics, tables, rights. Raises what is wrong."""
+async def preflight(settings: Settings, planned: Plan) -> Purpose:
+    """Check what a worker needs before it joins the group, and return what it joins for. Raises what is wrong.
+
+    Topics, tables, rights, and that nobody in the group fills another database or decides otherwise.
+    """
     await check_topics(settings)
     async with session(settings.database_config.primary, application=f"sitelog {CONSUMER}") as connection:
         await check(connection, planned.projections)
+        await check_partitions(connection, settings.kafka_config.topics)
+        purpose = Purpose(CONSUMER, settings.worker.conflict_policy, await identity(connection))
+    await refuse_strangers(settings, purpose)
+    return purpose
 
 
-def build(settings: Settings) -> SitelogWorker:
+def build(settings: Settings, purpose: Purpose) -> SitelogWorker:
     """Wire the worker together; nothing runs before it is started."""
     planned = plan(load())
     registry = Registry(settings)
@@ -116,7 +126,14 @@ def build(settings: Settings) -> SitelogWorker:
         progress=progress,
         in_flight_max=settings.worker.batches_in_flight_max,
     )
-    app = build_app(settings, CONSUMER, positions=database, sink=pipeline, on_halt=lambda _: None)
+    app = build_app(
+        settings,
+        CONSUMER,
+        positions=database,
+        sink=pipeline,
+        on_halt=lambda _: None,
+        client_id=purpose.client_id,
+    )
     declare_agent(app, settings, pipeline)
     app.on_partitions_revoked.connect(lambda *_, **__: metrics.rebalanced(), weak=False)
     health = HealthServer(

@@ -29,5 +29,5 @@ def projector(config: ConfigOption = None, log_format: FormOption = "json", log_
 
     configure(log_format, log_level)
     settings = settings_from(config)
-    asyncio.run(consumer.preflight(settings, plan(load())))
-    consumer.build(settings).execute_from_commandline()
+    purpose = asyncio.run(consumer.preflight(settings, plan(load())))
+    consumer.build(settings, purpose).execute_from_commandline()

@@ -65,8 +65,9 @@ def build_app(
     positions: Positions,
     sink: Sink,
     on_halt: Callable[[Halt], None],
+    client_id: str,
 ) -> BatchApp:
-    """Build the Faust app of `consumer`, with no agents yet.
+    """Build the Faust app of `consumer`, with no agents yet; its brokers know it by `client_id`.
 
     `on_halt` is called just before the process ends with the halt's exit code.
     """
@@ -75,6 +76,7 @@ def build_app(
         group_id(consumer),
         broker=";".join(f"batch://{server}" for server in settings.kafka_config.bootstrap_servers),
         broker_credentials=faust_credentials(settings),
+        broker_client_id=client_id,
         broker_session_timeout=worker.session_timeout_seconds,
         broker_heartbeat_interval=worker.heartbeat_interval_seconds,
         broker_rebalance_timeout=worker.rebalance_timeout_seconds,

@@ -34,7 +34,7 @@ async def create_topics(settings: Settings) -> list[str]:
     another number of partitions or can't be created, UnavailableError and ConfigError as `start_client`.
     """
     wanted = settings.kafka_config.topics
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         found = await _partitions(admin)
         _refuse_other_counts(wanted, found)
         missing = [name for name in wanted if name not in found]
@@ -55,7 +55,7 @@ async def check_topics(settings: Settings) -> None:
     Raises UnavailableError and ConfigError as `start_client`.
     """
     wanted = settings.kafka_config.topics
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         found = await _partitions(admin)
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -68,8 +68,8 @@ async def check_topics(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Connect for a few requests; whatever Kafka fails at meanwhile becomes UnavailableError."""
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Connect for a few requests; whatever Kafka fails at meanwhile becomes UnavailableError, see `start_client`."""
     admin = AIOKafkaAdminClient(request_timeout_ms=_REQUEST_SECONDS * 1_000, **kafka_client_options(settings))
     try:
         await start_client(admin, settings)

@@ -18,6 +18,7 @@ from tests.secure_kafka import SecureKafka, start_secure_kafka
 
 pytestmark = pytest.mark.services
 
+
 @pytest.fixture(scope="module")
 async def secure() -> AsyncIterator[SecureKafka]:
     with watched_folder() as folder:
