@@ -22,7 +22,7 @@ from tests.worker_process import WorkerProcess
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
 TOPIC = "customer-sites-events"
-EXIT_TOPICS, EXIT_GROUP = 79, 80
+EXIT_BEYOND, EXIT_TOPICS, EXIT_GROUP = 73, 79, 80
 
 READ_ANOTHER_TOPIC = """
 WITH partition AS (
@@ -94,6 +94,19 @@ async def test_partitions_that_are_added_while_a_worker_runs_end_it(rig: Rig) ->
         await recreate_topics(rig.settings)
 
     assert worker.said("customer-sites-events[6] is not in sitelog.log_partition: the topic has more partitions than")
+
+
+async def test_a_topic_that_is_created_again_under_a_running_worker_ends_it(rig: Rig) -> None:
+    worker = await rig.worker()
+    await fill(rig)
+
+    await recreate_topics(rig.settings)
+
+    assert await worker.ends(METADATA_SECONDS + 30) == EXIT_BEYOND, worker.text()
+    said = [line["message"] for line in worker.log() if line["level"] == "critical"]
+    assert "is beyond the topic's end 0: the topic was " in said[-1]
+    again = await rig.launch()
+    assert await again.ends(60) == EXIT_BEYOND
 
 
 @pytest.mark.parametrize("number", [5, 8])
