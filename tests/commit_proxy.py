@@ -105,11 +105,15 @@ async def open_proxy(postgres_port: int) -> AsyncIterator[PostgresProxy]:
 
 
 @asynccontextmanager
-async def open_for_one_connection(port: int) -> AsyncIterator[int]:
-    """A port that leads to `port` for the first client, and is closed for all later ones."""
+async def open_for_connections(port: int, number: int) -> AsyncIterator[int]:
+    """A port that leads to `port` for the first clients, so many, and is closed for all later ones."""
+    left = number
 
     async def serve(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        server.close()
+        nonlocal left
+        left -= 1
+        if not left:
+            server.close()
         there, to_there = await asyncio.open_connection(LOOPBACK, port)
         await asyncio.gather(pass_on(client, to_there), pass_on(there, to_client))
 

@@ -16,7 +16,7 @@ from sitelog.deploy._ports import LOOPBACK, free_port
 from sitelog.deploy._state import StackState
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.streams.topics import create_topics
-from tests.commit_proxy import open_for_one_connection
+from tests.commit_proxy import open_for_connections
 from tests.conftest import Services
 from tests.rig import config_values, write_config
 from tests.until import until
@@ -223,7 +223,8 @@ async def test_kafka_that_goes_away_while_the_worker_starts(
     refusal: Refusal, services: Services, database_name: str
 ) -> None:
     values = config_values(services, database_name)
-    async with open_for_one_connection(services.state.brokers[0].port) as port:
+    # Its two checks get through: the topics, and who is in the group.
+    async with open_for_connections(services.state.brokers[0].port, 2) as port:
         values["kafka_config"]["bootstrap_servers"] = [f"{LOOPBACK}:{port}"]
 
         said = await refusal(values, EXIT_UNAVAILABLE)
