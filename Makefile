@@ -6,7 +6,7 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 # Test files side by side, each with a Kafka and a Postgres of its own: most of them wait for something.
-JOBS ?= 2
+JOBS ?= 3
 PACKAGES := schemas streams projections agents deploy cli
 # What a fresh Debian or Ubuntu lacks for the embedded Kafka, the virtual environment and the compiled modules.
 APT := apt-get install -y openjdk-17-jre-headless maven make gcc python3-dev python3-venv
