@@ -26,6 +26,7 @@ from tests.conftest import watched_folder
 from tests.registry_server import running_registry
 from tests.secure_kafka import start_secure_kafka
 from tests.secure_postgres import SecurePostgres
+from tests.until import until
 from tests.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
@@ -113,12 +114,17 @@ async def whole_stage() -> AsyncIterator[Stage]:
             yield Stage(folder, values)
 
 
+async def is_known(stage: Stage, site_id: str) -> bool:
+    return await stage.run(stage.config(), f"site {site_id}") == 0
+
+
 async def run_worker(stage: Stage) -> None:
     """Let a worker say all that it can while it applies an event, and export all that it measures."""
     command = ("worker", "projector", "--log-level", "debug")
     worker = WorkerProcess(stage.folder, "projector-debug", stage.config(), command=command)
     await worker.start({"SITELOG_TRACEBACK": "1"})
     await worker.ready(60)
+    await until("the event that was appended", lambda: is_known(stage, "site-1"), seconds=60)
     for path in ("/metrics", "/livez", "/readyz"):
         stage.printed[path] = (await worker.get(path)).text
     await worker.stop()
