@@ -86,19 +86,14 @@ class Codec:
         if writer is None:
             writer = self._look_up(value)
         body = value[end:]
-        try:
-            return writer.decode(body), writer.fingerprint, body
-        except IndexError:
-            raise _truncated(writer, body) from None
-        except UnicodeDecodeError as error:
-            raise Undecodable("wrong_bytes", f"expected UTF-8, got {error.reason} at byte {error.start}") from None
+        return _event(writer, body), writer.fingerprint, body
 
     def decode_body(self, fingerprint: int, body: bytes) -> Event:
         """Return the event that the log keeps as this body; raises what `decode` raises."""
         writer = self._by_fingerprint.get(fingerprint)
         if writer is None:
             raise Undecodable("unknown_schema", f"expected a known schema, got fingerprint {fingerprint}")
-        return self.decode(header(fingerprint) + body).event
+        return _event(writer, body)
 
     def schemas(self) -> list[tuple[int, str, str, str]]:
         """Return all schemas known so far: fingerprint, event type, version (may be empty), JSON."""
@@ -180,5 +175,10 @@ class Codec:
         return writer
 
 
-def _truncated(writer: Writer, body: bytes) -> Undecodable:
-    return Undecodable("truncated", f"expected more bytes of {writer.event_type}, got {len(body)}")
+def _event(writer: Writer, body: bytes) -> Event:
+    try:
+        return writer.decode(body)
+    except IndexError:
+        raise Undecodable("truncated", f"expected more bytes of {writer.event_type}, got {len(body)}") from None
+    except UnicodeDecodeError as error:
+        raise Undecodable("wrong_bytes", f"expected UTF-8, got {error.reason} at byte {error.start}") from None
