@@ -133,7 +133,8 @@ class Projection(Generic[Row]):
         self._fields: dict[str, Field] = {}
         self.tombstone = tombstone
         self.tombstone_index = None if tombstone is None else self.index.get(tombstone)
-        self.indexes = tuple(indexes)
+        self.indexes = (*indexes, (CHANGED,))
+        """Columns of each index besides the key's; the last one is the store's own."""
         self.handlers: dict[type[Event], Handler] = {}
         self._check()
 
@@ -214,9 +215,7 @@ class Projection(Generic[Row]):
         if reserved:
             raise ValueError(f"{self.name}: {reserved} are kept by the store; name the fields differently")
         fresh = f"{self.table}{NEXT}"
-        longest = max(
-            [f"{fresh}_pkey", *(f"{fresh}_{'_'.join(columns)}_idx" for columns in (*self.indexes, (CHANGED,)))], key=len
-        )
+        longest = max([f"{fresh}_pkey", *(f"{fresh}_{'_'.join(columns)}_idx" for columns in self.indexes)], key=len)
         if len(longest) > NAME_CHARACTERS_MAX:
             raise ValueError(f"{self.name}: {longest} is longer than the {NAME_CHARACTERS_MAX} characters of Postgres")
         if self.tombstone is not None and self.tombstone not in self.columns:

@@ -45,12 +45,9 @@ class Table:
     @cached_property
     def index_sqls(self) -> list[str]:
         """DDL of each other index."""
-        *own, changed = self.index_names
+        *own, (changed, _) = zip(self.index_names, self.projection.indexes, strict=True)
         return [
-            *(
-                f"CREATE INDEX {name} ON public.{self.name} ({', '.join(columns)})"
-                for name, columns in zip(own, self.projection.indexes, strict=True)
-            ),
+            *(f"CREATE INDEX {name} ON public.{self.name} ({', '.join(columns)})" for name, columns in own),
             # It changes with every row: in a B-tree, each update of a row would write to all indexes of its table.
             f"CREATE INDEX {changed} ON public.{self.name} USING brin ({CHANGED}) WITH (pages_per_range = 4)",
         ]
@@ -58,7 +55,7 @@ class Table:
     @cached_property
     def index_names(self) -> list[str]:
         """Return the names of the other indexes."""
-        return [f"{self.name}_{'_'.join(columns)}_idx" for columns in (*self.projection.indexes, (CHANGED,))]
+        return [f"{self.name}_{'_'.join(columns)}_idx" for columns in self.projection.indexes]
 
     @cached_property
     def view_sql(self) -> str:
