@@ -17,6 +17,7 @@ COMPILED = (
     "streams/_decode.py",
     "streams/codec.py",
     "projections/_items.py",
+    "projections/_stored.py",
     "projections/_merge.py",
     "projections/_fold.py",
     "projections/_intake.py",

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sitelog.projections._merge import EVERY_FIELD, Changed, Conflict, Merged, Policy, Target, merge
+from sitelog.projections._merge import EVERY_FIELD, Changed, Conflict, Merged, Merger, Policy
 from sitelog.projections._projection import Handler, Key, Projection, change_of
 from sitelog.projections._registry import Plan
+from sitelog.projections._stored import At, Stored
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Park
 
@@ -19,48 +19,12 @@ class Waits(Park):
         super().__init__("waiting", f"{projection} has no row {'/'.join(map(str, key))} yet: waiting for its creation")
 
 
-# Where one is made for every event, it is no dataclass: the compiler can't see into a dataclass's __init__.
-
-
-class Stored:
-    """A row with what the store keeps beside it; `dirty` rows are to be written."""
-
-    __slots__ = ("dirty", "field_versions", "log_seq", "row", "updated_at", "version")
-
-    def __init__(
-        self,
-        row: Any,
-        version: int,
-        field_versions: dict[str, int],
-        updated_at: datetime,
-        log_seq: int,
-        *,
-        dirty: bool = False,
-    ) -> None:
-        self.row = row
-        self.version = version
-        self.field_versions = field_versions
-        self.updated_at = updated_at
-        self.log_seq = log_seq
-        self.dirty = dirty
-
-
 @dataclass(slots=True)
 class Ranges:
     """All rows of one entity in a History, by key, and the keys that are to be removed."""
 
     rows: dict[Key, Stored]
     removed: set[Key]
-
-
-class At:
-    """An event's place: its number in the log, and when it was appended."""
-
-    __slots__ = ("append_time", "log_seq")
-
-    def __init__(self, log_seq: int, append_time: datetime) -> None:
-        self.log_seq = log_seq
-        self.append_time = append_time
 
 
 def own_key(event: Event) -> Key:
@@ -81,9 +45,8 @@ class Step:
         self.creates: bool = handler.kind == "creates"
         self.owns: bool = handler.owns
         self.needs_row: bool = handler.needs_row
-        self.fields = handler.fields
+        self.merger = Merger(self.name, projection.index, handler.fields)
         self._change = None if handler.change is change_of else handler.change
-        self.columns = projection.index
         self.make = projection.make
         self.tombstone = projection.tombstone_index
         self._own_key: bool = handler.own_key
@@ -96,6 +59,13 @@ class Step:
             return self._key_of(event)
         return own if self._when is None or self._when(event) else None
 
+    def row(self, key: Key) -> Stored | None:
+        """Return the row of this key; raises Waits where there must be one and isn't."""
+        stored = self.rows.get(key)
+        if stored is None and self.needs_row:
+            raise Waits(self.name, key)
+        return stored
+
     def change_of(self, event: Any) -> Changed:
         """Return which fields are meant, what the producer saw and what it wants."""
         if self._change is not None:
@@ -105,7 +75,7 @@ class Step:
 
     def is_deleted(self, stored: Stored) -> bool:
         """Tell whether the row is one that was deleted."""
-        return self.tombstone is not None and stored.row[self.tombstone] is not None
+        return self.tombstone is not None and stored.values[self.tombstone] is not None
 
 
 class Fold:
@@ -153,30 +123,34 @@ class Fold:
         """
         own = own_key(event)
         staged: list[tuple[dict[Key, Any], Key, Any]] = []
-        conflicts: tuple[Conflict, ...] = ()
+        changed: Stored | None = None
+        merged: Merged | None = None
         for step in self._steps_of(event):
             key = step.key(event, own)
             if key is None:
                 continue
             if step.per_entity:
-                staged.append((step.ranges, key, self._follow(step.handler, step.ranges.get(key), event, at)))
+                staged.append((step.ranges, key, self._follow(step, step.ranges.get(key), event, at)))
                 continue
-            stored = step.rows.get(key)
-            if stored is None and step.needs_row:
-                raise Waits(step.name, key)
-            if step.owns and stored is not None:
-                merged, stored = self._decide(step, stored, event, at)
-                conflicts = merged.conflicts
+            stored = step.row(key)
+            if stored is not None and step.owns:
+                merged = self._decide(step, stored, event)
                 if not merged.accepted:
                     break  # rejected as a whole: the other read models must not see it either
+                if step.creates:
+                    staged.append((step.rows, key, self._create_again(step, stored, event, at)))
+                else:
+                    changed = stored
                 event = _narrowed(event, merged)
-            else:
-                stored = self._call(step.handler, stored, event, at)
-            if stored is not None:
-                staged.append((step.rows, key, stored))
+                continue
+            called = self._call(step, stored, event, at)
+            if called is not None:
+                staged.append((step.rows, key, called))
         for target, key, value in staged:
             target[key] = value
-        return conflicts
+        if changed is not None and merged is not None:
+            changed.change(merged.values, merged.accepted, at)
+        return () if merged is None else merged.conflicts
 
     def _steps_of(self, event: Event) -> list[Step]:
         steps = self._steps.get(type(event))
@@ -188,65 +162,50 @@ class Fold:
             ]
         return steps
 
-    def _decide(self, step: Step, stored: Stored, event: Event, at: At) -> tuple[Merged, Stored]:
+    def _decide(self, step: Step, stored: Stored, event: Event) -> Merged:
         policy = self.decided.get(event.event_id, self._policy) if self.decided else self._policy
-        if step.creates:
-            return self._create_again(step, stored, event, at, policy)
-        target = Target(
-            step.name, stored.row, step.columns, stored.version, stored.field_versions, deleted=step.is_deleted(stored)
-        )
-        merged = merge(target, step.fields, step.change_of(event), event.expected_version, policy)
-        if not merged.accepted:
-            return merged, stored
-        values = list(stored.row)
-        for index, value in merged.values.items():
-            values[index] = value
-        version = stored.version + 1
-        versions = stored.field_versions.copy()
-        for name in merged.accepted:
-            versions[name] = version
-        return merged, Stored(step.make(values), version, versions, at.append_time, at.log_seq, dirty=True)
+        deleted = step.is_deleted(stored)
+        if not step.creates:
+            return step.merger.merge(stored, step.change_of(event), event.expected_version, policy, deleted=deleted)
+        # Over a row that was deleted it creates as a matter of course.
+        exists = () if deleted else (Conflict(step.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
+        return Merged({}, () if exists and policy == "reject" else (EVERY_FIELD,), exists)
 
-    def _create_again(self, step: Step, stored: Stored, event: Event, at: At, policy: Policy) -> tuple[Merged, Stored]:
-        """Create over a row that is there: as a matter of course if it was deleted, else by the policy."""
-        if step.is_deleted(stored):
-            conflicts: tuple[Conflict, ...] = ()
-        else:
-            conflicts = (Conflict(step.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
-        if conflicts and policy == "reject":
-            return Merged({}, (), conflicts), stored
+    def _create_again(self, step: Step, stored: Stored, event: Event, at: At) -> Stored:
         version = stored.version + 1
-        row = self._guarded(step.handler, event)
-        again = Stored(row, version, {EVERY_FIELD: version}, at.append_time, at.log_seq, dirty=True)
-        return Merged({}, (EVERY_FIELD,), conflicts), again
+        values = self._guarded(step.handler, event)
+        return Stored(list(values), version, {EVERY_FIELD: version}, at.append_time, at.log_seq, dirty=True)
 
-    def _call(self, handler: Handler, stored: Stored | None, event: Event, at: At) -> Stored | None:
-        before = None if stored is None else stored.row
-        row = self._guarded(handler, event) if handler.kind == "creates" else self._guarded(handler, before, event)
+    def _call(self, step: Step, stored: Stored | None, event: Event, at: At) -> Stored | None:
+        handler = step.handler
+        before = None if stored is None else step.make(stored.values)
+        row = self._guarded(handler, event) if step.creates else self._guarded(handler, before, event)
         if row is None:
             return None
         if stored is None:
-            return Stored(row, 1, {}, at.append_time, at.log_seq, dirty=True)
+            return Stored(list(row), 1, {}, at.append_time, at.log_seq, dirty=True)
         version = stored.version + 1
         versions = stored.field_versions
-        if row is not before:
-            touched = handler.projection.fields_between(before, row)
-            versions = versions | dict.fromkeys(touched, version) if touched else versions
-        return Stored(row, version, versions, at.append_time, at.log_seq, dirty=True)
+        if row is before:
+            return Stored(stored.values, version, versions, at.append_time, at.log_seq, dirty=True)
+        touched = handler.projection.fields_between(before, row)
+        versions = versions | dict.fromkeys(touched, version) if touched else versions
+        return Stored(list(row), version, versions, at.append_time, at.log_seq, dirty=True)
 
-    def _follow(self, handler: Handler, ranges: Ranges | None, event: Event, at: At) -> Ranges:
+    def _follow(self, step: Step, ranges: Ranges | None, event: Event, at: At) -> Ranges:
         before = ranges.rows if ranges is not None else {}
-        key_of = handler.projection.key_of_row
-        folded = self._guarded(handler, tuple(stored.row for stored in before.values()), event)
+        key_of = step.handler.projection.key_of_row
+        folded = self._guarded(step.handler, tuple([step.make(stored.values) for stored in before.values()]), event)
         rows: dict[Key, Stored] = {}
         for row in sorted(folded, key=key_of):
             key = key_of(row)
+            values = list(row)
             kept = before.get(key)
-            if kept is not None and kept.row == row:
+            if kept is not None and kept.values == values:
                 rows[key] = kept
             else:
                 version = 1 if kept is None else kept.version + 1
-                rows[key] = Stored(row, version, {}, at.append_time, at.log_seq, dirty=True)
+                rows[key] = Stored(values, version, {}, at.append_time, at.log_seq, dirty=True)
         removed = (ranges.removed if ranges is not None else set()) | (before.keys() - rows.keys())
         return Ranges(rows, removed - rows.keys())
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sitelog.projections._fold import At, Fold, Waits
+from sitelog.projections._fold import Fold, Waits
 from sitelog.projections._items import Item
 from sitelog.projections._log_rows import LogEntry
 from sitelog.projections._parked import Closed, ParkedRow, Status
+from sitelog.projections._stored import At
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Park
 
@@ -20,15 +21,11 @@ class Taken:
     """What came of the records: events for the log, rows for the parked events and for the conflicts."""
 
     log: list[LogEntry] = field(default_factory=list)
+    fingerprints: set[int] = field(default_factory=set)  # of the schemas that the events were written with
     parked: dict[tuple[int, datetime], ParkedRow] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     conflicts: list[ConflictRow] = field(default_factory=list)
     duplicates: int = 0
-
-    @property
-    def fingerprints(self) -> set[int]:
-        """Of the schemas that the events were written with."""
-        return {item.fingerprint for _, item in self.log}
 
     @property
     def last_event_time(self) -> datetime | None:
@@ -63,6 +60,7 @@ class Intake:
         self._stopped = stopped
         self._waiting = waiting
         self._seen = set(known)
+        self._fingerprint: int | None = None  # of the last event
 
     def take_all(self, items: Iterable[Item]) -> None:
         """Take records one after the other."""
@@ -131,6 +129,9 @@ class Intake:
         self.log_seq = seq
         self._seen.add(event.event_id)
         self.taken.log.append((seq, item))
+        if item.fingerprint != self._fingerprint:
+            self._fingerprint = item.fingerprint
+            self.taken.fingerprints.add(item.fingerprint)
         for c in conflicts:
             self.taken.conflicts.append(
                 (

@@ -1,16 +1,18 @@
 """The append-only log: what was applied, in its order, as it came."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
-from sitelog.projections._log_rows import COLUMNS, LogEntry, packed
+from sitelog.projections._log_rows import BEGIN, COLUMNS, END, LogEntry, Packer
 from sitelog.streams.errors import Halt
 
 SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
+
+PACKED_AT_ONCE: Final = 500
 
 KNOWN: Final = "SELECT event_id::text FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])"
 
@@ -49,11 +51,18 @@ class Logged:
 async def append(connection: Any, log_partition: int, entries: Sequence[LogEntry], ingest_time: datetime) -> None:
     """Append events to the log. Raises UniqueViolationError where one is in it already."""
     if entries:
-        # Of plain bytes asyncpg would think that they name a file.
-        rows = memoryview(packed(log_partition, entries, ingest_time))
+        rows = _rows(Packer(log_partition, ingest_time), entries)
         await connection.copy_to_table(
             "event_log", schema_name="sitelog", columns=COLUMNS, source=rows, format="binary"
         )
+
+
+async def _rows(packer: Packer, entries: Sequence[LogEntry]) -> AsyncGenerator[bytes]:
+    """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
+    yield BEGIN
+    for first in range(0, len(entries), PACKED_AT_ONCE):
+        yield packer.packed(entries[first : first + PACKED_AT_ONCE])
+    yield END
 
 
 def seen_before(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from sitelog.projections._items import Item
+from sitelog.streams._event import Event
 
 COLUMNS: Final = (
     "log_partition",
@@ -39,62 +40,76 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH_SECONDS: Final = _EPOCH.timestamp()
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+# Each value after its length: count of columns, log_partition | log_seq | kafka_offset | event_id | event_type |
+# entity_id | event_time | append_time, ingest_time, schema_fingerprint; then headers, if any, and payload.
+_HEAD: Final = Struct(">hih")
+_TAIL: Final = Struct(">iqiqiq")
+
 Pack = Callable[..., bytes]
 
 
-def packed(log_partition: int, entries: Sequence[LogEntry], ingest_time: datetime) -> bytes:
-    """Return the rows of these events, in the order of COLUMNS."""
-    ingested = micros(ingest_time)
-    appended_at, appended = ingest_time, ingested
-    rows: dict[tuple[int, int], Pack] = {}
-    parts = [BEGIN]
-    for log_seq, item in entries:
-        event = item.event
-        assert event is not None  # noqa: S101 - what is in the log has been decoded
-        if item.append_time is not appended_at:  # events that came together were appended at one time
-            appended_at = item.append_time
-            appended = micros(appended_at)
-        event_type, entity_id, body = event.event_type.encode(), item.entity_id.encode(), item.body
-        sizes = (len(event_type), len(entity_id))
-        row = rows.get(sizes)
-        if row is None:
-            row = rows[sizes] = _row(sizes[0], sizes[1])
-        happened = int((event.event_timestamp.timestamp() - _EPOCH_SECONDS) * 1_000_000 + 0.5)
-        parts.append(
-            row(
-                len(COLUMNS),
-                2,
-                log_partition,
+class Packer:
+    """Packs a log partition's rows, in the order of COLUMNS, to stand between BEGIN and END."""
+
+    def __init__(self, log_partition: int, ingest_time: datetime) -> None:
+        self._head = _HEAD.pack(len(COLUMNS), 2, log_partition)
+        self._ingested = micros(ingest_time)
+        self._types: dict[type[Event], bytes] = {}
+        self._packs: dict[tuple[int, int], Pack] = {}
+
+    def packed(self, entries: Sequence[LogEntry]) -> bytes:
+        """Return the rows of these events."""
+        head = self._head
+        parts: list[bytes] = []
+        appended_at, fingerprint, tail = None, 0, b""
+        for log_seq, item in entries:
+            event = item.event
+            assert event is not None  # noqa: S101 - what is in the log has been decoded
+            if item.append_time is not appended_at or item.fingerprint != fingerprint:
+                appended_at, fingerprint = item.append_time, item.fingerprint
+                tail = self._tail(appended_at, fingerprint)
+            event_type = self._types.get(type(event)) or self._type(event)
+            entity_id, body = item.entity_id.encode(), item.body
+            sizes = (len(event_type), len(entity_id))
+            pack = self._packs.get(sizes) or self._pack(sizes)
+            values = event.__dict__  # an attribute costs more
+            event_id: str = values["event_id"]
+            event_time: datetime = values["event_timestamp"]
+            row = pack(
+                head,
                 8,
                 log_seq,
                 8,
                 item.offset,
                 16,
-                bytes.fromhex(event.event_id.replace("-", "")),
-                sizes[0],
+                bytes.fromhex(event_id.replace("-", "")),
                 event_type,
-                sizes[1],
+                len(entity_id),
                 entity_id,
                 8,
-                happened,
-                8,
-                appended,
-                8,
-                ingested,
-                8,
-                item.fingerprint,
+                int((event_time.timestamp() - _EPOCH_SECONDS) * 1_000_000 + 0.5),
+                tail,
+                -1,
+                len(body),
             )
-        )
-        parts.append(headers(item.headers) if item.headers else NULL)
-        parts.append(len(body).to_bytes(4))
-        parts.append(body)
-    parts.append(END)
-    return b"".join(parts)
+            if item.headers:
+                row = row[:-8] + headers(item.headers) + row[-4:]
+            parts.append(row)
+            parts.append(body)
+        return b"".join(parts)
 
+    def _type(self, event: Event) -> bytes:
+        name = event.event_type.encode()
+        value = self._types[type(event)] = len(name).to_bytes(4) + name
+        return value
 
-def _row(type_bytes: int, entity_bytes: int) -> Pack:
-    """Return what packs a row up to its headers, each value after its length."""
-    return Struct(f">hihiqiqi16si{type_bytes}si{entity_bytes}siqiqiqiq").pack
+    def _tail(self, append_time: datetime, fingerprint: int) -> bytes:
+        return _TAIL.pack(8, micros(append_time), 8, self._ingested, 8, fingerprint)
+
+    def _pack(self, sizes: tuple[int, int]) -> Pack:
+        event_type, entity_id = sizes
+        pack = self._packs[sizes] = Struct(f">8siqiqi16s{event_type}si{entity_id}siq36sii").pack
+        return pack
 
 
 def micros(at: datetime) -> int:

@@ -1,12 +1,13 @@
 """How a partial update meets a row that has changed since its producer read it: field by field."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
 from sitelog.projections._json import same_json
 from sitelog.projections._projection import Field
+from sitelog.projections._stored import Stored
 
 Policy = Literal["last_write_wins", "reject"]
 Reason = Literal["old_value", "version", "deleted", "exists"]
@@ -29,132 +30,126 @@ class Conflict(NamedTuple):
     resolution: Policy
 
 
-# One of each for every update: no dataclasses, because the compiler can't see into a dataclass's __init__.
-
-
-class Target:
-    """The row that a change meets: its columns' values, its version, and the versions of its fields."""
-
-    __slots__ = ("columns", "deleted", "field_versions", "projection", "row", "version")
-
-    def __init__(
-        self,
-        projection: str,
-        row: tuple[Any, ...],
-        columns: dict[str, int],
-        version: int,
-        field_versions: dict[str, int],
-        *,
-        deleted: bool,
-    ) -> None:
-        self.projection = projection
-        self.row = row
-        self.columns = columns
-        self.version = version
-        self.field_versions = field_versions
-        self.deleted = deleted
+# One of it for every update: no dataclass, because the compiler can't see into a dataclass's __init__.
 
 
 class Merged:
-    """What is left of a change: the columns to set, the fields accepted, and the conflicts found."""
+    """What is left of a change: the columns to set, by index, the fields accepted, and the conflicts found."""
 
     __slots__ = ("accepted", "conflicts", "values")
 
-    def __init__(self, values: dict[int, Any], accepted: tuple[str, ...], conflicts: tuple[Conflict, ...]) -> None:
+    def __init__(self, values: dict[int, Any], accepted: Sequence[str], conflicts: tuple[Conflict, ...]) -> None:
         self.values = values
         self.accepted = accepted
         self.conflicts = conflicts
 
 
-def merge(
-    target: Target, fields: Mapping[str, Field], changed: Changed, expected_version: int | None, policy: Policy
-) -> Merged:
-    """Accept the fields that nobody else has changed, and decide on the others by `policy`.
+class Place:
+    """Where a field's value is: in one column as it is, or in several as a tuple."""
 
-    A field conflicts when the producer's old value isn't the row's, or when the field changed after the
-    version that the producer expected. A field that already has the new value doesn't conflict. On a deleted
-    row every field conflicts and is rejected whatever the policy.
-    """
-    values: dict[int, Any] = {}
-    accepted: list[str] = []
-    conflicts: list[Conflict] = []
-    names, old, wanted = changed
-    # Most changes come without a word on what they expect: nothing to look at then.
-    careful = target.deleted or old is not None or expected_version is not None
-    for name in names:
-        field = fields[name]
-        if not careful and field.attribute is not None:
-            accepted.append(name)
-            values[target.columns[field.columns[0]]] = None if wanted is None else getattr(wanted, field.attribute)
-            continue
-        new = _values(field, wanted)
-        reason: Reason | None = None
-        if careful:
-            reason = _reason(target, field, new, old, changed_since=_changed_since(target, name, expected_version))
-        resolution: Policy = "reject" if reason == "deleted" else policy
-        if reason is not None:
-            expected, found = _described(target, field, old, expected_version, reason)
-            conflicts.append(Conflict(target.projection, name, reason, expected, found, resolution))
-        if reason is None or resolution == "last_write_wins":
-            accepted.append(name)
-            for index, column in enumerate(field.columns):
-                values[target.columns[column]] = new[index]
-    return Merged(values, tuple(accepted), tuple(conflicts))
+    def __init__(self, field: Field, columns: Mapping[str, int]) -> None:
+        self.indexes = [columns[column] for column in field.columns]
+        self.index = self.indexes[0]
+        self.single = len(self.indexes) == 1
+        self._name = field.attribute
+        self._of: Callable[[Any], tuple[Any, ...]] = field.of
+
+    def value_in(self, source: Any | None) -> Any:
+        """Return what an event's values say of the field; nothing at all means null."""
+        if source is None:
+            return None if self.single else (None,) * len(self.indexes)
+        if self._name is not None:
+            return getattr(source, self._name)
+        values = self._of(source)
+        return values[0] if self.single else values
+
+    def value_of(self, row: list[Any]) -> Any:
+        """Return what the row has."""
+        return row[self.index] if self.single else tuple([row[index] for index in self.indexes])
+
+    def put(self, value: Any, into: dict[int, Any]) -> None:
+        """Set the field's columns to what `value_in` has returned."""
+        if self.single:
+            into[self.index] = value
+        else:
+            into.update(zip(self.indexes, value, strict=True))
 
 
-def _values(field: Field, source: Any | None) -> tuple[Any, ...]:
-    """Return one value per column; nothing at all means null."""
-    if source is None:
-        return (None,) * len(field.columns)
-    return field.of(source) if field.attribute is None else (getattr(source, field.attribute),)
+class Merger:
+    """Merges changes into rows of one read model, whose columns have these indexes."""
+
+    def __init__(self, projection: str, columns: Mapping[str, int], fields: Mapping[str, Field]) -> None:
+        self._projection = projection
+        self._places = {name: Place(field, columns) for name, field in fields.items()}
+
+    def merge(
+        self, stored: Stored, changed: Changed, expected_version: int | None, policy: Policy, *, deleted: bool
+    ) -> Merged:
+        """Accept the fields that nobody else has changed, and decide on the others by `policy`.
+
+        A field conflicts when the producer's old value isn't the row's, or when the field changed after the
+        version that the producer expected. A field that already has the new value doesn't conflict. On a deleted
+        row every field conflicts and is rejected whatever the policy.
+        """
+        names, old, wanted = changed
+        # Most changes come without a word on what they expect: nothing to look at then.
+        careful = deleted or old is not None or expected_version is not None
+        values: dict[int, Any] = {}
+        conflicts: list[Conflict] = []
+        rejected: list[str] = []
+        for name in names:
+            place = self._places[name]
+            new = place.value_in(wanted)
+            if careful:
+                found = place.value_of(stored.values)
+                since = _changed_since(stored, name, expected_version)
+                reason = "deleted" if deleted else _reason(place, found, new, old, changed_since=since)
+                if reason is not None:
+                    resolution: Policy = "reject" if deleted else policy
+                    expected, seen = _described(place, stored, found, old, expected_version, reason)
+                    conflicts.append(Conflict(self._projection, name, reason, expected, seen, resolution))
+                    if resolution == "reject":
+                        rejected.append(name)
+                        continue
+            place.put(new, values)
+        if rejected:
+            names = tuple([name for name in names if name not in rejected])
+        return Merged(values, names, tuple(conflicts))
 
 
-def _changed_since(target: Target, name: str, expected_version: int | None) -> bool:
+def _changed_since(stored: Stored, name: str, expected_version: int | None) -> bool:
     """Tell whether a field changed after the version that the producer expected, or that version is yet to come."""
-    if expected_version is None or expected_version == target.version:
+    if expected_version is None or expected_version == stored.version:
         return False
-    versions = target.field_versions
+    versions = stored.field_versions
     changed_at = versions.get(name, versions.get(EVERY_FIELD, 1))  # its first version writes all of a row
-    return changed_at > expected_version or expected_version > target.version
+    return changed_at > expected_version or expected_version > stored.version
 
 
-def _reason(
-    target: Target, field: Field, new: tuple[Any, ...], old: Any | None, *, changed_since: bool
-) -> Reason | None:
-    if target.deleted:
-        return "deleted"
-    if old is None and not changed_since:
+def _reason(place: Place, found: Any, new: Any, old: Any | None, *, changed_since: bool) -> Reason | None:
+    if (old is None and not changed_since) or _same(found, new):
         return None
-    found = _found(target, field)
-    if _same(found, new):
-        return None
-    if old is not None and not _same(found, _values(field, old)):
+    if old is not None and not _same(found, place.value_in(old)):
         return "old_value"
     return "version" if changed_since else None
 
 
-def _described(
-    target: Target, field: Field, old: Any | None, expected_version: int | None, reason: Reason
+def _described(  # noqa: PLR0917 - all of it is what happened
+    place: Place, stored: Stored, found: Any, old: Any | None, expected_version: int | None, reason: Reason
 ) -> tuple[str | None, str | None]:
     """Return what the producer expected and what was found, as text."""
     if reason == "deleted":
         return None, "deleted"
     if reason == "version":
-        return str(expected_version), str(target.version)
-    return _text(field.of(old)), _text(_found(target, field))
+        return str(expected_version), str(stored.version)
+    return _text(place, place.value_in(old)), _text(place, found)
 
 
-def _found(target: Target, field: Field) -> tuple[Any, ...]:
-    row, columns = target.row, target.columns
-    if len(field.columns) == 1:
-        return (row[columns[field.columns[0]]],)
-    return tuple(row[columns[column]] for column in field.columns)
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) or same_json(one, other)
 
 
-def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return one == other or (len(one) == 1 and same_json(one[0], other[0]))
-
-
-def _text(values: tuple[Any, ...]) -> str | None:
-    plain = values[0] if len(values) == 1 else orjson.dumps(values, default=str).decode()
-    return None if plain is None else str(plain)
+def _text(place: Place, value: Any) -> str | None:
+    if not place.single:
+        return orjson.dumps(value, default=str).decode()
+    return None if value is None else str(value)

@@ -127,8 +127,10 @@ class Projection(Generic[Row]):
         self.columns = columns(row)
         self.index = {column: index for index, column in enumerate(self.columns)}
         self.make: Callable[[Sequence[Any]], Row] = partial(tuple.__new__, row)  # half the price of _make
-        self.key_of_row: Callable[[Row], Key] = _tuple_of(itemgetter, [self.index.get(c, 0) for c in self.key])
-        """Return the key columns of a row."""
+        self.key_of_row: Callable[[Sequence[Any]], Key] = _tuple_of(
+            itemgetter, [self.index.get(c, 0) for c in self.key]
+        )
+        """Return the key columns of a row, or of its values."""
         self._key_of_event: KeyOf = _tuple_of(attrgetter, self.key)
         self._fields: dict[str, Field] = {}
         self.tombstone = tombstone

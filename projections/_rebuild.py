@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sitelog.projections import _conflicts, _log
-from sitelog.projections._fold import At, Fold
+from sitelog.projections._fold import Fold
 from sitelog.projections._log import Logged
 from sitelog.projections._projection import NEXT
 from sitelog.projections._registry import Plan
+from sitelog.projections._stored import At
 from sitelog.projections._tables import Tables
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec, Undecodable

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import orjson
 
-from sitelog.projections._fold import Ranges, Stored
+from sitelog.projections._fold import Ranges
 from sitelog.projections._projection import BOOKKEEPING, CHANGED, Key, Projection
+from sitelog.projections._stored import Stored
 
 # Every name in this SQL is a literal of a read model's file, checked to be an identifier; values are parameters.
 # ruff: noqa: S608
@@ -24,7 +25,6 @@ class Table:
     def __init__(self, projection: Projection[Any], suffix: str = "") -> None:
         self.projection = projection
         self.name = projection.table + suffix
-        self._width = len(projection.columns)
         self._types = [kind for kind, _ in projection.columns.values()] + [
             kind.removesuffix(" NOT NULL") for kind in BOOKKEEPING.values()
         ]
@@ -134,7 +134,7 @@ class Table:
         rows = await connection.fetch(self.load_sql, *(list(column) for column in zip(*keys, strict=True)))
         loaded = (self._stored(row) for row in rows)
         key_of = self.projection.key_of_row
-        return {key_of(stored.row): stored for stored in loaded}
+        return {key_of(stored.values): stored for stored in loaded}
 
     async def load_ranges(self, connection: Any, entities: Collection[Key]) -> dict[Key, Ranges]:
         """Return all rows of the entities, in key order, by entity."""
@@ -145,15 +145,14 @@ class Table:
         return ranges
 
     def _stored(self, row: Any) -> Stored:
-        values = tuple(row)
-        version, field_versions, updated_at, log_seq = values[self._width :]
+        *values, version, field_versions, updated_at, log_seq = row
         versions = orjson.loads(field_versions) if field_versions else {}
-        return Stored(self.projection.make(values[: self._width]), version, versions, updated_at, log_seq)
+        return Stored(values, version, versions, updated_at, log_seq)
 
     async def write(self, connection: Any, log_partition: int, rows: Iterable[Stored]) -> int:
         """Write the rows that are dirty, in key order so that nobody deadlocks; return how many."""
         key_of = self.projection.key_of_row
-        dirty = sorted((stored for stored in rows if stored.dirty), key=lambda stored: key_of(stored.row))
+        dirty = sorted((stored for stored in rows if stored.dirty), key=lambda stored: key_of(stored.values))
         if len(dirty) >= BULK_ROWS:
             await self._write_bulk(connection, log_partition, dirty)
         elif dirty:
@@ -188,4 +187,4 @@ class Table:
 
 def _values(stored: Stored, log_partition: int) -> tuple[Any, ...]:
     versions = orjson.dumps(stored.field_versions).decode() if stored.field_versions else None
-    return (*stored.row, stored.version, versions, stored.updated_at, log_partition, stored.log_seq)
+    return (*stored.values, stored.version, versions, stored.updated_at, log_partition, stored.log_seq)

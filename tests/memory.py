@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from sitelog.projections._fold import Fold, Ranges, Stored
+from sitelog.projections._fold import Fold, Ranges
 from sitelog.projections._intake import Intake, Taken
 from sitelog.projections._items import Item
 from sitelog.projections._merge import Policy
 from sitelog.projections._parked import Status
 from sitelog.projections._projection import Key, Projection
 from sitelog.projections._registry import Plan
+from sitelog.projections._stored import Stored
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Park
 
@@ -119,15 +120,13 @@ def _json_columns(projection: Projection[Any]) -> set[str]:
 
 def _copied(projection: Projection[Any], stored: Stored) -> Stored:
     """The row as it comes back from Postgres: another object, its JSON spaced and ordered by jsonb."""
-    values = list(stored.row)
+    values = list(stored.values)
     for column in _json_columns(projection):
         at = projection.index[column]
         if values[at] is not None:
             parsed = orjson.loads(values[at])
             values[at] = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2).decode()
-    return Stored(
-        projection.make(values), stored.version, dict(stored.field_versions), stored.updated_at, stored.log_seq
-    )
+    return Stored(values, stored.version, dict(stored.field_versions), stored.updated_at, stored.log_seq)
 
 
 def _again(item: Item, parked_id: int | None) -> Item:
@@ -148,7 +147,7 @@ def _again(item: Item, parked_id: int | None) -> Item:
 
 
 def _as_dict(projection: Projection[Any], stored: Stored) -> dict[str, Any]:
-    values = dict(zip(projection.columns, stored.row, strict=True))
+    values = dict(zip(projection.columns, stored.values, strict=True))
     for column in _json_columns(projection):
         values[column] = None if values[column] is None else orjson.loads(values[column])
     return values | {

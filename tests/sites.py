@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sitelog.projections._fold import At, Fold
+from sitelog.projections._fold import Fold
 from sitelog.projections._merge import Conflict, Policy
 from sitelog.projections._registry import Plan
+from sitelog.projections._stored import At
 from sitelog.streams._event import Event
 from tests.read_models import OURS
 
@@ -35,7 +36,8 @@ class Folded:
 
     def rows(self, name: str) -> list[Any]:
         """The rows of a read model, in key order."""
-        return [stored.row for _, stored in sorted(self._stored(name).items())]
+        make = self._projections[name].make
+        return [make(stored.values) for _, stored in sorted(self._stored(name).items())]
 
     def row(self, name: str) -> Any:
         (row,) = self.rows(name)

@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sitelog.projections._fold import At, Fold, Waits
+from sitelog.projections._fold import Fold, Waits
 from sitelog.projections._merge import EVERY_FIELD
 from sitelog.projections._projection import History, Projection, field_of
 from sitelog.projections._registry import plan
+from sitelog.projections._stored import At
 from sitelog.projections.customer_sites import customer_sites
 from sitelog.streams.errors import Park
 from sitelog.streams.events import ContactAdded, SiteCreated, SiteDeleted, SiteUpdated, SiteValues
@@ -118,8 +119,9 @@ def test_what_was_decided_once_is_decided_alike_again() -> None:
     fold.decided = {again.event_id: "reject", late.event_id: "reject"}
     for number, event in enumerate([created(), again, late, renamed("Quay")], 1):
         fold.apply(event, At(number, day(number)))
-    ((stored,),) = ([*rows.values()] for rows in fold.rows.values())
-    assert (stored.row.name, stored.version, stored.log_seq, stored.updated_at) == ("Quay", 2, 4, day(4))
+    (rows,) = fold.rows.values()
+    (stored,) = rows.values()
+    assert (stored.values[1], stored.version, stored.log_seq, stored.updated_at) == ("Quay", 2, 4, day(4))
 
 
 def test_the_version_at_which_a_field_changed_is_kept() -> None:
@@ -141,16 +143,20 @@ def test_a_change_by_another_verb_counts_as_one_of_the_fields_that_it_differs_in
     assert (stored.version, stored.field_versions) == (3, {"name": 2}), "the name was the same already"
 
 
-def test_rows_of_before_are_not_touched() -> None:
-    folded = Folded([created()])
-    before = {projection: dict(rows) for projection, rows in folded.fold.rows.items()}
-    kept = [
-        (stored.row, stored.version, dict(stored.field_versions))
-        for rows in before.values()
-        for stored in rows.values()
-    ]
-    folded.take(renamed("Marina"))
-    assert [(s.row, s.version, s.field_versions) for rows in before.values() for s in rows.values()] == kept
+def test_what_is_not_taken_leaves_the_row_as_it_was() -> None:
+    picky = Projection(name="picky", version=1, key="site_id", row=Row)
+    picky.records(SiteDeleted)(lambda _, event: Row(event.site_id))
+    picky.changes(SiteUpdated)(lambda row, _: row)
+    folded = Folded([created(), renamed("Marina")], planned=plan([sites(), watcher()]))
+    (stored,) = next(iter(folded.fold.rows.values())).values()
+    stored.dirty = False
+    fold = Fold(plan([sites(), picky]), "last_write_wins")
+    ((mine, _), (_, _)) = fold.rows.items()
+    fold.rows[mine][("port",)] = stored
+    before = ([*stored.values], stored.version, dict(stored.field_versions), stored.log_seq)
+    with pytest.raises(Waits):
+        fold.apply(renamed("Quay"), At(9, day(9)))
+    assert ([*stored.values], stored.version, stored.field_versions, stored.log_seq, stored.dirty) == (*before, False)
 
 
 def test_a_record_that_leaves_nothing_makes_no_row() -> None:

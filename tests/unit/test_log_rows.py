@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sitelog.projections._items import Item
-from sitelog.projections._log_rows import BEGIN, COLUMNS, END, headers_from, headers_json, packed
+from sitelog.projections._log_rows import BEGIN, COLUMNS, END, LogEntry, Packer, headers_from, headers_json
 from sitelog.streams._event import Event
 from sitelog.streams._fields import TIMESTAMP_END, TIMESTAMP_MIN
 from sitelog.streams.events import SiteDeleted
@@ -45,6 +45,10 @@ def number(form: str, value: bytes | None) -> int:
 
 def time(value: bytes | None) -> datetime:
     return EPOCH + timedelta(microseconds=number(BIGINT, value))
+
+
+def packed(log_partition: int, entries: list[LogEntry], ingest_time: datetime) -> bytes:
+    return BEGIN + Packer(log_partition, ingest_time).packed(entries) + END
 
 
 def item(event: Event, offset: int, appended: datetime, headers: Any = (), body: bytes = b"body") -> Item:

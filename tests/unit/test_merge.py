@@ -1,11 +1,13 @@
 """What becomes of each field of a partial update, whoever has changed the row meanwhile."""
 
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
 
-from sitelog.projections._merge import EVERY_FIELD, Conflict, Merged, Policy, Target, merge
+from sitelog.projections._merge import EVERY_FIELD, Conflict, Merged, Merger, Policy
 from sitelog.projections._projection import Change, Field, field_of
+from sitelog.projections._stored import Stored
 
 COLUMNS = {"name": 0, "city": 1, "street": 2, "hours": 3}
 FIELDS = {
@@ -23,18 +25,19 @@ class Values(NamedTuple):
     hours: str | None = None
 
 
-def target(version: int = 5, *, deleted: bool = False, **field_versions: int) -> Target:
-    return Target("sites", ROW, COLUMNS, version, field_versions, deleted=deleted)
+def stored(version: int = 5, row: tuple[str | None, ...] = ROW, **field_versions: int) -> Stored:
+    return Stored(list(row), version, field_versions, datetime(2026, 1, 1, tzinfo=UTC), 1)
 
 
 def meet(
     change: Change,
-    on: Target | None = None,
+    on: Stored | None = None,
     *,
     expected_version: int | None = None,
     policy: Policy = "last_write_wins",
+    deleted: bool = False,
 ) -> Merged:
-    return merge(on or target(), FIELDS, change, expected_version, policy)
+    return Merger("sites", COLUMNS, FIELDS).merge(on or stored(), change, expected_version, policy, deleted=deleted)
 
 
 def rename(old: str | None = None, new: str | None = "Marina") -> Change:
@@ -86,7 +89,7 @@ def test_a_field_that_has_the_new_value_already_is_no_conflict() -> None:
     ids=["the row's", "one before", "that of the change", "before the change", "the first", "none", "one to come"],
 )
 def test_a_field_that_changed_after_the_expected_version_conflicts(expected_version: int, conflicts: bool) -> None:  # noqa: FBT001
-    merged = meet(rename(), target(5, name=3), expected_version=expected_version)
+    merged = meet(rename(), stored(5, name=3), expected_version=expected_version)
     expected = (Conflict("sites", "name", "version", str(expected_version), "5", "last_write_wins"),)
     assert merged.conflicts == (expected if conflicts else ())
 
@@ -97,26 +100,30 @@ def test_a_field_that_never_changed_conflicts_only_with_those_that_expect_no_row
 
 
 def test_a_row_that_was_created_again_changed_in_every_field_then() -> None:
-    again = Target("sites", ROW, COLUMNS, 5, {EVERY_FIELD: 4, "name": 5}, deleted=False)
+    again = stored(5, **{EVERY_FIELD: 4, "name": 5})
     address = Change(("address",), None, Values(city="Boston"))
-    assert merge(again, FIELDS, address, 4, "reject").conflicts == ()
-    assert [conflict.field for conflict in merge(again, FIELDS, address, 3, "reject").conflicts] == ["address"]
-    assert [conflict.field for conflict in merge(again, FIELDS, rename(), 4, "reject").conflicts] == ["name"]
+    assert meet(address, again, expected_version=4, policy="reject").conflicts == ()
+    assert [conflict.field for conflict in meet(address, again, expected_version=3, policy="reject").conflicts] == [
+        "address"
+    ]
+    assert [conflict.field for conflict in meet(rename(), again, expected_version=4, policy="reject").conflicts] == [
+        "name"
+    ]
 
 
 def test_the_old_value_says_more_than_the_version() -> None:
-    merged = meet(rename(old="Garage"), target(5, name=3), expected_version=1)
+    merged = meet(rename(old="Garage"), stored(5, name=3), expected_version=1)
     assert [conflict.reason for conflict in merged.conflicts] == ["old_value"]
 
 
 def test_an_update_that_saw_the_value_but_not_the_version_conflicts() -> None:
-    merged = meet(rename(old="Harbour"), target(5, name=3), expected_version=1)
+    merged = meet(rename(old="Harbour"), stored(5, name=3), expected_version=1)
     assert [conflict.reason for conflict in merged.conflicts] == ["version"]
 
 
 @pytest.mark.parametrize("policy", ["last_write_wins", "reject"])
 def test_on_a_deleted_row_everything_is_rejected_whatever_the_policy(policy: Policy) -> None:
-    merged = meet(Change(("name", "hours"), None, Values(name="Marina")), target(deleted=True), policy=policy)
+    merged = meet(Change(("name", "hours"), None, Values(name="Marina")), policy=policy, deleted=True)
     assert (merged.accepted, merged.values) == ((), {})
     assert [(c.field, c.reason, c.found, c.resolution) for c in merged.conflicts] == [
         ("name", "deleted", "deleted", "reject"),
@@ -132,9 +139,9 @@ def test_json_is_compared_by_what_it_says() -> None:
 
 @pytest.mark.parametrize("text", ["{no json", "[1, 2", "{}}"])
 def test_text_that_only_looks_like_json_is_compared_as_text(text: str) -> None:
-    found = Target("sites", (text, None, None, None), COLUMNS, 1, {}, deleted=False)
-    assert merge(found, FIELDS, rename(old=text), None, "reject").conflicts == ()
-    assert merge(found, FIELDS, rename(old=text + " "), None, "reject").conflicts != ()
+    found = stored(1, (text, None, None, None))
+    assert meet(rename(old=text), found, policy="reject").conflicts == ()
+    assert meet(rename(old=text + " "), found, policy="reject").conflicts != ()
 
 
 def test_a_field_of_several_columns_is_described_whole() -> None:
