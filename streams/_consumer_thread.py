@@ -83,7 +83,14 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         # Faust calls the fetcher directly and so never consumes the coordinator's errors: after the first one
         # it would neither heartbeat nor rejoin, and go on as a zombie.
         consumer._coordinator.check_errors()  # noqa: SLF001
-        return await super()._fetch_records(consumer, *args, **kwargs)
+        fetched = await super()._fetch_records(consumer, *args, **kwargs)
+        # aiokafka gives out all that it has of one partition before the next. Batches of one partition are applied one
+        # after the other, those of several side by side: each poll begins with a partition that had no turn lately.
+        buffered = consumer._fetcher._records  # noqa: SLF001
+        for tp in fetched:
+            if tp in buffered:
+                buffered[tp] = buffered.pop(tp)
+        return fetched
 
     def coordinator_error(self) -> BaseException | None:
         """Return the error that the group coordinator waits for somebody to take, if there is one."""
