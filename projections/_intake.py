@@ -27,12 +27,6 @@ class Taken:
     conflicts: list[ConflictRow] = field(default_factory=list)
     duplicates: int = 0
 
-    @property
-    def last_event_time(self) -> datetime | None:
-        """When the last event happened."""
-        event = self.log[-1][1].event if self.log else None
-        return None if event is None else event.event_timestamp
-
 
 class Intake:
     """Folds the records of one log partition, in their order, from the log seq `log_seq` on.
@@ -55,7 +49,7 @@ class Intake:
         self.log_seq = log_seq
         self.taken = Taken()
         self._fold = fold
-        self._log_partition = log_partition
+        self.log_partition = log_partition
         self.now = now
         self._stopped = stopped
         self._waiting = waiting
@@ -135,7 +129,7 @@ class Intake:
         for c in conflicts:
             self.taken.conflicts.append(
                 (
-                    self._log_partition,
+                    self.log_partition,
                     seq,
                     c.projection,
                     item.entity_id,
