@@ -50,8 +50,9 @@ class Bench:
             asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
             report.write_json(self.json, machine, asked=asked, figures=figures, runs=runs)
         if self.page and not failures:
-            sizes = f"--events {self.events} --sites {self.sites} --rounds {self.rounds}"
-            page.put_figures(figures, machine, f'make bench ARGS="{sizes}"')
+            asked_for = [f"--events {self.events} --sites {self.sites} --rounds {self.rounds}"]
+            asked_for += [f"--only {name}" for name in self.only]
+            page.put_figures(figures, machine, f'make bench ARGS="{" ".join(asked_for)}"')
         return not failures
 
     async def latency(self, rates: list[float], seconds: float) -> None:

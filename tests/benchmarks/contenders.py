@@ -10,9 +10,9 @@ from tests.benchmarks import latest, same_writes
 class Contender:
     """One way of getting the topic into Postgres.
 
-    `module` is run with `arguments` and `--config FILE` on a database with Sitelog's schema, where the superuser
-    has executed `setup_sql`. `committed_sql` gives the number of events whose
-    effect is visible, `sites_sql` each site as `Life.sites` has it, `log_sql` the number of events in the log.
+    `module` is run with `arguments` and `--config FILE`, `processes` times, on a database with Sitelog's schema,
+    where the superuser has executed `setup_sql`. `committed_sql` gives the number of events whose effect is visible,
+    `sites_sql` each site as `Life.sites` has it, `log_sql` the number of events in the log.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Contender:
     sites_sql: str
     setup_sql: str | None = None
     log_sql: str | None = None
+    processes: int = 1
 
 
 _SITE_COLUMNS: Final = "site_id, site_name, parking_capacity, facility_type, market_segment, version"
@@ -81,4 +82,6 @@ SITELOG: Final = Contender(
     log_sql=_LOG_SQL,
 )
 
-CONTENDERS: Final = (PLAIN_FAUST, PLAIN_FAUST_5000, LOOP, LOOP_SAME, SITELOG)
+SITELOG_2: Final = replace(SITELOG, name="sitelog-2", title="two of sitelog worker projector", processes=2)
+
+CONTENDERS: Final = (PLAIN_FAUST, PLAIN_FAUST_5000, LOOP, LOOP_SAME, SITELOG, SITELOG_2)

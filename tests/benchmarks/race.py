@@ -1,10 +1,14 @@
-"""One run of one contender: started on a full topic, watched from outside, checked at the end."""
+"""One run of one contender: started on a full topic, watched from outside, checked at the end.
+
+Processor time and memory are those of the contender's processes together.
+"""
 
 import asyncio
 import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,19 +59,22 @@ async def race(services: Services, contender: Contender, life: Life, *, profile:
     With `profile` it runs under a profiler, which writes that file; the figures are a profiled process's then.
     """
     async with services.fresh_database(contender.name) as database:
-        daemon = services.daemon(database.name)
+        daemons = [services.daemon(f"{database.name}_{number}") for number in range(contender.processes)]
         connection = await services.connect(database.name)
         if contender.setup_sql is not None:
             await connection.execute(contender.setup_sql)
         started = time.monotonic()
-        process = psutil.Process(daemon.start(command(contender, database, profile), environment()).pid)
+        started_with = command(contender, database, profile)
+        processes = [psutil.Process(daemon.start(started_with, environment()).pid) for daemon in daemons]
         try:
-            run = await Watch(contender, process, connection, started).until(life.events, profiled=profile is not None)
+            run = await Watch(contender, processes, connection, started).until(
+                life.events, profiled=profile is not None
+            )
         except psutil.NoSuchProcess:
-            lines = "\n  | ".join(daemon.last_lines(12))
+            lines = "\n  | ".join(line for daemon in daemons for line in daemon.last_lines(12))
             raise NotCountedError(f"{contender.name} ended before it was through:\n  | {lines}") from None
         finally:
-            stop_together([daemon], STOP_STEPS)
+            stop_together(daemons, STOP_STEPS)
         await check(connection, contender, life)
         await connection.close()
     return run
@@ -75,10 +82,10 @@ async def race(services: Services, contender: Contender, life: Life, *, profile:
 
 @dataclass
 class Watch:
-    """Looks at a contender's process and at its database, 50 times a second."""
+    """Looks at a contender's processes and at its database, 50 times a second."""
 
     contender: Contender
-    process: psutil.Process
+    processes: Sequence[psutil.Process]
     connection: Any
     started: float
     memory_peak: int = 0
@@ -87,7 +94,8 @@ class Watch:
         """Return the figures once that many events are committed; raises NotCountedError if they never are."""
         first = await self._until_committed(1)
         if profiled:
-            self.process.send_signal(signal.SIGPROF)
+            for process in self.processes:
+                process.send_signal(signal.SIGPROF)
         last = await self._until_committed(events)
         return self._figures(first, last)
 
@@ -108,8 +116,8 @@ class Watch:
     async def _sample(self) -> Sample:
         committed = await self.connection.fetchval(self.contender.committed_sql)
         at = time.monotonic()
-        self.memory_peak = max(self.memory_peak, self.process.memory_info().rss)
-        return Sample(at, committed, sum(self.process.cpu_times()[:2]))
+        self.memory_peak = max(self.memory_peak, sum(process.memory_info().rss for process in self.processes))
+        return Sample(at, committed, sum(sum(process.cpu_times()[:2]) for process in self.processes))
 
     def _figures(self, first: Sample, last: Sample) -> Run:
         events = last.committed - first.committed
