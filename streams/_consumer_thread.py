@@ -20,6 +20,9 @@ COMMIT_TIMEOUT_SECONDS: Final = 5.0
 LEAVE_TIMEOUT_SECONDS: Final = 1.5
 ANCHOR_TIMEOUT_SECONDS: Final = 10.0
 
+FIRST_POLL_RECORDS: Final = 500
+"""The first polls bring little, each twice as much as the one before: a start shows soon that it works."""
+
 T = TypeVar("T")
 
 EXIT_BEYOND_END: Final = 73
@@ -49,6 +52,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     """Adds to Faust's consumer thread what a position in Postgres needs: checked seeks, watched errors."""
 
     app: Any  # a BatchApp
+    _records_max = FIRST_POLL_RECORDS
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -79,11 +83,20 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         """Log what ended the thread: mode prints it, past all logging."""
         self.log.exception(msg.format(*fmt))  # noqa: LOG004 - mode calls it while it handles the error
 
-    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: Any,
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
+    ) -> Any:
         # Faust calls the fetcher directly and so never consumes the coordinator's errors: after the first one
         # it would neither heartbeat nor rejoin, and go on as a zombie.
         consumer._coordinator.check_errors()  # noqa: SLF001
-        fetched = await super()._fetch_records(consumer, *args, **kwargs)
+        bound = self._records_max if max_records is None else min(self._records_max, max_records)
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, bound)
+        if fetched and bound != max_records:
+            self._records_max *= 2
         # aiokafka gives out all that it has of one partition before the next. Batches of one partition are applied one
         # after the other, those of several side by side: each poll begins with a partition that had no turn lately.
         buffered = consumer._fetcher._records  # noqa: SLF001
