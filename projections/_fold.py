@@ -113,7 +113,8 @@ class Fold:
     def creates_missing(self, event: Event) -> bool:
         """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""
         own = own_key(event)
-        return any(step.creates and step.rows.get(step.key(event, own) or ()) is None for step in self._steps_of(event))
+        keys = [(step.rows, step.key(event, own)) for step in self._steps_of(event) if step.creates]
+        return any(key is not None and key not in rows for rows, key in keys)
 
     def apply(self, event: Event, at: At) -> tuple[Conflict, ...]:
         """Fold one event into every read model, and return the conflicts that it met.

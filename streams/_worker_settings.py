@@ -15,7 +15,7 @@ class WorkerSettings(Section):
 
     # Records of one transaction at most: the more of them meet in one row, the fewer writes; a redo costs as many.
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 16_000
-    # Bytes of one partition's fetch; three of them in flight stay far below the 300 MB of a worker.
+    # Bytes of one partition's fetch; two of them in flight stay far below the 300 MB of a worker.
     batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
     # Batches that wait for an agent; the next ones stay in Kafka. It is the back-pressure.
     batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 2
