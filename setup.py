@@ -4,6 +4,7 @@ The modules stay plain Python: with SITELOG_COMPILE=0 they are installed as they
 """
 
 import os
+import sys
 from pathlib import Path
 
 from mypyc.build import mypycify
@@ -24,6 +25,8 @@ COMPILED = (
     "projections/_log_rows.py",
 )
 
+DESCRIBING = {"egg_info", "dist_info"}
+
 
 def installed_layout() -> Path:
     """Link the packages as they are imported, because that is how the compiler names them."""
@@ -38,7 +41,8 @@ def installed_layout() -> Path:
 
 def extensions() -> list[Extension]:
     """Return the compiled modules; SITELOG_COMPILE=0 asks for none."""
-    if os.environ.get("SITELOG_COMPILE") == "0":
+    # pip asks for a description twice before it builds; what is translated for that is thrown away.
+    if os.environ.get("SITELOG_COMPILE") == "0" or not DESCRIBING.isdisjoint(sys.argv):
         return []
     layout = installed_layout()
     os.environ["MYPYPATH"] = str(layout)
