@@ -33,7 +33,8 @@ setup: .venv/.compiled ## Install everything into .venv, again when what it is m
 	    'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
 	  || { echo "error: gcc and Python's headers are needed to compile what runs for every event: $(APT)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no virtual environment with $(PYTHON): $(APT)" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# Python itself compiles what it imports, at the first time: most of this is never imported.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@# mypy doesn't follow an editable install's import hooks; it follows links.
 	@mkdir -p .typing/sitelog && for package in $(PACKAGES); do ln -sfn "../../$$package" ".typing/sitelog/$$package"; done
 	@touch $@
