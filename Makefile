@@ -56,7 +56,8 @@ status: setup ## Say what is running, and where
 	$(BIN)/sitelog status
 
 test: lint types ## Run every check and every test, on real Kafka and Postgres
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	@# In the order of the folders, whose first holds the long files: xdist would begin with those of the most tests.
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 unit: setup ## Run the tests that need no services: seconds
 	$(BIN)/pytest -m 'not services'
