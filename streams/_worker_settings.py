@@ -32,6 +32,8 @@ class WorkerSettings(Section):
     drain_seconds: Annotated[float, Field(ge=1, le=300)] = 12
     # One request to Kafka; joining the group is one, so never below the session.
     request_timeout_seconds: Annotated[float, Field(ge=6, le=600)] = 30
+    # How old a worker's knowledge of its topics may be: added partitions, or a topic made again, end it so soon.
+    metadata_max_age_seconds: Annotated[float, Field(ge=1, le=300)] = 30
     # A name that survives a restart (a pod's) makes it one without a rebalance: 3 s instead of 10 s.
     # It must be unique. None is a member that leaves when it stops.
     instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] | None = None

@@ -17,7 +17,6 @@ NEVER_SECONDS: Final = 86_400.0
 
 QUEUE_BATCHES: Final = 4
 HINT_INTERVAL_SECONDS: Final = 2.0
-METADATA_MAX_AGE_MS: Final = 30_000
 
 
 class NoTables(TableManager):
@@ -89,7 +88,7 @@ def build_app(
         consumer_group_instance_id=worker.instance_id,
         # A position that the topic no longer has must stop the worker, not skip events.
         consumer_auto_offset_reset="none",
-        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        consumer_metadata_max_age_ms=round(worker.metadata_max_age_seconds * 1_000),
         stream_buffer_maxsize=QUEUE_BATCHES,
         stream_wait_empty=True,
         processing_guarantee="at_least_once",
