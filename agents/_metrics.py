@@ -80,8 +80,8 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"sitelog_{name}", text, ["consumer"], buckets=buckets, registry=self.registry)
 
-    def applied(self, batch: RecordBatch, outcome: Outcome, *, total: float) -> None:
-        """Count a batch that took `total` seconds."""
+    def applied(self, batch: RecordBatch, outcome: Outcome, *, decode: float, total: float) -> None:
+        """Count a batch; durations in seconds."""
         self._verdicts[outcome.verdict].inc()
         if outcome.verdict != "applied":
             return
@@ -91,7 +91,7 @@ class Metrics:
         self._parked["parked"].inc(outcome.parked)
         self._parked["waiting"].inc(outcome.waiting)
         self._records.observe(len(batch.records))
-        self._decoding.observe(outcome.decode_seconds)
+        self._decoding.observe(decode)
         self._applying.observe(total)
         self._latency.observe(max(0.0, self._now() - batch.records[-1].timestamp / 1000))
 

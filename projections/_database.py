@@ -159,6 +159,8 @@ def timeouts(worker: WorkerSettings | None) -> dict[str, str]:
     if worker is None:
         return {}
     return {
+        # A plan for any keys is made while a table is empty, and reads all of it for as long as the session lasts.
+        "plan_cache_mode": "force_custom_plan",
         "idle_in_transaction_session_timeout": f"{worker.idle_in_transaction_timeout_seconds * 1000:.0f}ms",
         "lock_timeout": f"{worker.lock_timeout_seconds * 1000:.0f}ms",
         "statement_timeout": f"{worker.statement_timeout_seconds * 1000:.0f}ms",

@@ -27,6 +27,12 @@ class Taken:
     conflicts: list[ConflictRow] = field(default_factory=list)
     duplicates: int = 0
 
+    @property
+    def last_event_time(self) -> datetime | None:
+        """When the last event happened."""
+        event = self.log[-1][1].event if self.log else None
+        return None if event is None else event.event_timestamp
+
 
 class Intake:
     """Folds the records of one log partition, in their order, from the log seq `log_seq` on.
@@ -49,7 +55,7 @@ class Intake:
         self.log_seq = log_seq
         self.taken = Taken()
         self._fold = fold
-        self.log_partition = log_partition
+        self._log_partition = log_partition
         self.now = now
         self._stopped = stopped
         self._waiting = waiting
@@ -129,7 +135,7 @@ class Intake:
         for c in conflicts:
             self.taken.conflicts.append(
                 (
-                    self.log_partition,
+                    self._log_partition,
                     seq,
                     c.projection,
                     item.entity_id,

@@ -78,11 +78,6 @@ def decode(records: Iterable[Record], topic: str, codec: Codec) -> list[Item]:
     return items
 
 
-def events_of(items: Iterable[Item]) -> list[Event]:
-    """Return the events of those that could be read."""
-    return [item.event for item in items if item.event is not None]
-
-
 def reread(item: Item, topic: str, codec: Codec) -> Item:
     """Decode an item that was put aside, again: with today's schemas and code it may be fine."""
     _, item.event, item.fingerprint, item.body, item.problem = _read(item.key, item.value, topic, codec)

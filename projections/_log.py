@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import asyncpg
 
-from sitelog.projections._log_rows import BEGIN, COLUMNS, END
+from sitelog.projections._log_rows import BEGIN, COLUMNS, END, LogEntry, Packer
 from sitelog.streams.errors import Halt
 
 SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
+
+PACKED_AT_ONCE: Final = 500
 
 KNOWN: Final = "SELECT event_id::text FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])"
 
@@ -46,17 +48,21 @@ class Logged:
     payload: bytes
 
 
-async def append(connection: Any, rows: Sequence[bytes]) -> None:
-    """Append packed events to the log. Raises UniqueViolationError where one is in it already."""
-    if rows:
+async def append(connection: Any, log_partition: int, entries: Sequence[LogEntry], ingest_time: datetime) -> None:
+    """Append events to the log. Raises UniqueViolationError where one is in it already."""
+    if entries:
+        rows = _rows(Packer(log_partition, ingest_time), entries)
         await connection.copy_to_table(
-            "event_log", schema_name="sitelog", columns=COLUMNS, source=_copy(rows), format="binary"
+            "event_log", schema_name="sitelog", columns=COLUMNS, source=rows, format="binary"
         )
 
 
-async def _copy(rows: Sequence[bytes]) -> AsyncGenerator[bytes]:
-    for part in (BEGIN, *rows, END):
-        yield part
+async def _rows(packer: Packer, entries: Sequence[LogEntry]) -> AsyncGenerator[bytes]:
+    """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
+    yield BEGIN
+    for first in range(0, len(entries), PACKED_AT_ONCE):
+        yield packer.packed(entries[first : first + PACKED_AT_ONCE])
+    yield END
 
 
 def seen_before(error: BaseException) -> bool:

@@ -4,22 +4,22 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zlib import crc32
 
 from sitelog.projections import _conflicts, _log, _positions
 from sitelog.projections._fold import Fold
-from sitelog.projections._intake import Intake
-from sitelog.projections._items import Item, events_of, reread
+from sitelog.projections._intake import Intake, Taken
+from sitelog.projections._items import Item, reread
 from sitelog.projections._merge import Policy
 from sitelog.projections._parked import Shelf, Status
 from sitelog.projections._positions import Locked
-from sitelog.projections._reading import RECORDS_AT_ONCE, Reading, Slice
 from sitelog.projections._registry import Plan
 from sitelog.projections._tables import Tables
-from sitelog.projections._work import Work
 from sitelog.streams.codec import Codec
+
+TAKEN_AT_ONCE: Final = 500
+"""Records folded before others may use the event loop: about 3 ms."""
 
 Verdict = Literal["applied", "applied_before", "fenced", "lost"]
 
@@ -40,7 +40,27 @@ class Outcome:
     waiting: int = 0
     conflicts: int = 0
     last_event_time: datetime | None = None
-    decode_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Items `[start, end)` of one partition, to be applied under the claim of `epoch`."""
+
+    topic: str
+    partition: int
+    epoch: int
+    start: int
+    end: int
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A transaction under way: what was loaded, and what its records come to."""
+
+    shelf: Shelf
+    fold: Fold
+    intake: Intake
 
 
 class Projector:
@@ -68,40 +88,23 @@ class Projector:
                 return Outcome(verdict)
             work = await self._take(connection, position, part, check_known=check_known)
             await self.write(connection, position, work)
+            taken = work.intake.taken
             position.next_offset = part.end
-            position.anchor = crc32(part.records[-1].value or b"")
-            position.last_event_time = work.last_event_time or position.last_event_time
+            position.anchor = crc32(part.items[-1].value or b"")
+            position.last_event_time = taken.last_event_time or position.last_event_time
             await _positions.move(connection, self._consumer, position)
-        self._stored_schemas |= work.intake.taken.fingerprints
-        return _outcome(work)
+        self._stored_schemas |= taken.fingerprints
+        return _outcome(taken)
 
     async def _take(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> Work:
-        """Take the records bit by bit: an event is read, folded, packed and forgotten while it is in the cache."""
         shelf = Shelf(connection, self._consumer, position.log_partition)
-        reading = Reading(part, self._codec)
-        if check_known or position.parked_entities > 0:
-            work = await self._take_whole(shelf, position, part, reading, check_known=check_known)
-        else:
-            work = await self.begin(shelf, position, (), stopped={}, waiting={}, check_known=False)
-            async for items in reading.pieces():
-                await self._tables.load(connection, work.fold, events_of(items))
-                work.take(items)
-        work.decode_seconds = reading.seconds
-        return work
-
-    async def _take_whole(
-        self, shelf: Shelf, position: Locked, part: Slice, reading: Reading, *, check_known: bool
-    ) -> Work:
-        """Take the records after a look at all of them: something is stopped, or in the log already, which is rare."""
-        pieces = [items async for items in reading.pieces()]
-        items = list(chain.from_iterable(pieces))
-        unseen = await shelf.unseen(items) if check_known else items
-        stopped, waiting = await self._stopped(shelf, position, part.topic, unseen)
-        loaded = [*unseen, *chain.from_iterable(waiting.values())]
+        items = await shelf.unseen(part.items) if check_known else part.items
+        stopped, waiting = await self._stopped(shelf, position, part.topic, items)
+        loaded = [*items, *(item for queue in waiting.values() for item in queue)]
         work = await self.begin(shelf, position, loaded, stopped=stopped, waiting=waiting, check_known=check_known)
-        work.intake.taken.duplicates += len(items) - len(unseen)
-        for first in range(0, len(unseen), RECORDS_AT_ONCE):
-            work.take(unseen[first : first + RECORDS_AT_ONCE])
+        work.intake.taken.duplicates += len(part.items) - len(items)
+        for first in range(0, len(items), TAKEN_AT_ONCE):
+            work.intake.take_all(items[first : first + TAKEN_AT_ONCE])
             await asyncio.sleep(0)
         return work
 
@@ -116,7 +119,7 @@ class Projector:
         check_known: bool,
     ) -> Work:
         """Load what the items may touch, so that they can be taken one by one; `stopped` and the rest as in Intake."""
-        events = events_of(items)
+        events = [item.event for item in items if item.event is not None]
         fold = Fold(self._plan, self._policy)
         await self._tables.load(shelf.connection, fold, events)
         # What is put behind a stopped entity makes no append fail: it is looked for there in any case.
@@ -152,9 +155,8 @@ class Projector:
         """Write everything that was taken, and bring the locked position up to it; writing that is the caller's."""
         taken = work.intake.taken
         now = self._now()
-        work.pack()
         await self._store_schemas(connection, taken.fingerprints)
-        await _log.append(connection, work.rows)
+        await _log.append(connection, position.log_partition, taken.log, work.intake.now)
         await self._tables.write(connection, work.fold, position.log_partition)
         await _conflicts.record(connection, taken.conflicts)
         if taken.parked or taken.closed:
@@ -179,16 +181,14 @@ def judge(position: Locked | None, part: Slice) -> Verdict:
     return "applied_before" if position.next_offset == part.end else "lost"
 
 
-def _outcome(work: Work) -> Outcome:
-    taken = work.intake.taken
+def _outcome(taken: Taken) -> Outcome:
     statuses = [row.status for row in taken.parked.values() if row.item.parked_id is None]
     return Outcome(
         "applied",
-        events=work.events,
+        events=len(taken.log),
         duplicates=taken.duplicates,
         parked=statuses.count("parked"),
         waiting=len(statuses) - statuses.count("parked"),
         conflicts=len(taken.conflicts),
-        last_event_time=work.last_event_time,
-        decode_seconds=work.decode_seconds,
+        last_event_time=taken.last_event_time,
     )

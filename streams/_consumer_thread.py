@@ -21,7 +21,8 @@ LEAVE_TIMEOUT_SECONDS: Final = 1.5
 ANCHOR_TIMEOUT_SECONDS: Final = 10.0
 
 FIRST_POLL_RECORDS: Final = 500
-"""The first polls bring little, each twice as much as the one before: a start shows soon that it works."""
+GROWTH: Final = 8
+"""The first polls bring little, each so many times more than the one before: a start shows soon that it works."""
 
 T = TypeVar("T")
 
@@ -96,7 +97,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         bound = self._records_max if max_records is None else min(self._records_max, max_records)
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, bound)
         if fetched and bound != max_records:
-            self._records_max *= 2
+            self._records_max *= GROWTH
         # aiokafka gives out all that it has of one partition before the next. Batches of one partition are applied one
         # after the other, those of several side by side: each poll begins with a partition that had no turn lately.
         buffered = consumer._fetcher._records  # noqa: SLF001

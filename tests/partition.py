@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sitelog.projections._database import connect
+from sitelog.projections._items import decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import names
-from sitelog.projections._reading import Slice
 from sitelog.projections._registry import load, plan
-from sitelog.projections._transaction import Outcome, Projector
+from sitelog.projections._transaction import Outcome, Projector, Slice
 from sitelog.projections._unpark import Discard, Moved, Unpark
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
@@ -99,12 +100,14 @@ class Partition:
         records = self.records[start:end]
         epoch = await self.claim()
         await self.codec.prepare([record.value for record in records])
-        part = Slice(self.topic, self.number, epoch, start, start + len(records), records)
+        items = decode(records, self.topic, self.codec)
+        part = Slice(self.topic, self.number, epoch, start, start + len(records), items)
         try:
             return await self._projector.apply(self.connection, part)
         except Exception as error:
             if not seen_before(error):
                 raise
+        part = replace(part, items=decode(records, self.topic, self.codec))
         return await self._projector.apply(self.connection, part, check_known=True)
 
     async def retry(self, entity_id: str) -> Moved:

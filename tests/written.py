@@ -7,14 +7,13 @@ from typing import Any
 from zlib import crc32
 
 from sitelog.projections._database import open_pool
-from sitelog.projections._items import EPOCH
+from sitelog.projections._items import EPOCH, Item, decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._merge import Policy
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
-from sitelog.projections._reading import Slice
 from sitelog.projections._registry import Plan
-from sitelog.projections._transaction import Projector
+from sitelog.projections._transaction import Projector, Slice
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
 from sitelog.streams.settings import Settings
@@ -79,14 +78,17 @@ class WrittenLog:
         )
         assert position is not None
         async with self.pool.acquire() as connection:
-            part = Slice(*place, position.epoch, start, end, records)
             try:
-                await self._try(connection, part)
+                await self._try(connection, Slice(*place, position.epoch, start, end, self._items(place, records)))
             except Exception as error:
                 if not seen_before(error):
                     raise
+                part = Slice(*place, position.epoch, start, end, self._items(place, records))
                 await self._try(connection, part, check_known=True)
         self._applied[place] = end
+
+    def _items(self, place: Place, records: Sequence[Record]) -> list[Item]:
+        return decode(records, place[0], self._codec)
 
     async def _try(self, connection: Any, part: Slice, *, check_known: bool = False) -> None:
         outcome = await self._projector.apply(connection, part, check_known=check_known)

@@ -9,13 +9,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from sitelog.streams._consumer_thread import FIRST_POLL_RECORDS, BatchConsumerThread
+from sitelog.streams._consumer_thread import FIRST_POLL_RECORDS, GROWTH, BatchConsumerThread
 from tests.until import until
 
 pytestmark = pytest.mark.services
 
 PARTITIONS = 3
-EACH = 4 * FIRST_POLL_RECORDS
+EACH = 6 * FIRST_POLL_RECORDS
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ async def test_each_poll_begins_with_another_partition(consumer: Any) -> None:
     assert order[3:] == order[:3]
 
 
-async def test_the_first_polls_bring_little_and_each_twice_as_much_as_the_one_before(consumer: Any) -> None:
-    found = await polls(consumer, 4, records_max=3 * FIRST_POLL_RECORDS)
+async def test_the_first_polls_bring_little_and_each_much_more_than_the_one_before(consumer: Any) -> None:
+    assert GROWTH > 1
+    found = await polls(consumer, 3, records_max=(GROWTH + 1) * FIRST_POLL_RECORDS)
     sizes = [sum(records for _, records in one) for one in found]
-    assert [size / FIRST_POLL_RECORDS for size in sizes] == [1, 2, 3, 3]
+    assert [size / FIRST_POLL_RECORDS for size in sizes] == [1, GROWTH, GROWTH + 1]

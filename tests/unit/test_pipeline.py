@@ -10,8 +10,7 @@ import asyncpg
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
-from sitelog.projections._reading import Slice
-from sitelog.projections._transaction import Outcome
+from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Retry
@@ -32,8 +31,8 @@ class Scripted:
         self.reasons: list[str | None] = []
 
     async def apply(self, _: Any, part: Slice, *, check_known: bool = False) -> Outcome:
-        self.tries.append(([record.offset for record in part.records], check_known))
-        self.reasons.append(part.refused and part.refused.reason)
+        self.tries.append(([item.offset for item in part.items], check_known))
+        self.reasons += [item.problem and item.problem.reason for item in part.items]
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
