@@ -17,7 +17,7 @@ class WorkerSettings(Section):
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 16_000
     # Bytes of one partition's fetch; two of them in flight stay far below the 300 MB of a worker.
     batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
-    # Batches that wait for an agent; the next ones stay in Kafka. It is the back-pressure.
+    # Batches applied at once, of different partitions; the next ones stay in Kafka. It is the back-pressure.
     batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 2
     # How long a fetch may wait for the first byte, in milliseconds: it delays what shares its connection.
     fetch_wait_ms_max: Annotated[int, Field(ge=10, le=5_000)] = 500

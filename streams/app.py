@@ -15,7 +15,8 @@ from sitelog.streams.settings import Settings
 NEVER_SECONDS: Final = 86_400.0
 """Beyond this a blocked agent leaves the group; aiokafka then never rejoins, so it must not happen by itself."""
 
-QUEUE_BATCHES: Final = 4
+QUEUE_BATCHES: Final = 1
+"""Batches that wait for the agent: what waits in Kafka instead becomes part of a larger one."""
 HINT_INTERVAL_SECONDS: Final = 2.0
 
 
