@@ -16,7 +16,7 @@ from aiokafka.record.util import calc_crc32c
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.codec import Codec
 from sitelog.streams.events import SiteCreated, SiteValues
-from tests.conftest import Services
+from tests.conftest import Services, recreate_topics
 from tests.rig import Rig, open_rig
 from tests.worker_process import WorkerProcess
 
@@ -194,6 +194,7 @@ async def test_rule_9_a_record_that_the_client_cant_get_past_ends_the_worker_wit
         await (await producer.send_batch(batch, TOPIC, partition=0))
 
     said = await last_words(await new_rig.launch(), 70)
+    await recreate_topics(new_rig.settings)  # no client in any later test gets past it either
 
     assert "customer-sites-events[0]: expected header names in UTF-8 in the record at offset 1, got b'\\xff" in said
     assert "Skip it with `sitelog position set`" in said
