@@ -15,6 +15,7 @@ from sitelog.agents._progress import Progress
 from sitelog.projections._database import refused_data, transient
 from sitelog.projections._items import Item, decode
 from sitelog.projections._log import seen_before
+from sitelog.projections._pieces import pieces
 from sitelog.projections._transaction import Outcome, Projector, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
@@ -117,8 +118,7 @@ class Pipeline:
 
     async def _decode(self, batch: RecordBatch) -> list[Item]:
         items: list[Item] = []
-        for first in range(0, len(batch.records), DECODE_AT_ONCE):
-            records = batch.records[first : first + DECODE_AT_ONCE]
+        for records in pieces(batch.records, DECODE_AT_ONCE):
             if not await self._prepare(batch.claim, [record.value for record in records]):
                 return []  # the claim is over: nobody wants them any more
             items += decode(records, batch.topic, self._codec)

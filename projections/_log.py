@@ -8,6 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from sitelog.projections._log_rows import BEGIN, COLUMNS, END, LogEntry, Packer
+from sitelog.projections._pieces import pieces
 from sitelog.streams.errors import Halt
 
 SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
@@ -60,8 +61,8 @@ async def append(connection: Any, log_partition: int, entries: Sequence[LogEntry
 async def _rows(packer: Packer, entries: Sequence[LogEntry]) -> AsyncGenerator[bytes]:
     """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
     yield BEGIN
-    for first in range(0, len(entries), PACKED_AT_ONCE):
-        yield packer.packed(entries[first : first + PACKED_AT_ONCE])
+    for piece in pieces(entries, PACKED_AT_ONCE):
+        yield packer.packed(piece)
     yield END
 
 

@@ -13,6 +13,7 @@ from sitelog.projections._intake import Intake, Taken
 from sitelog.projections._items import Item, reread
 from sitelog.projections._merge import Policy
 from sitelog.projections._parked import Shelf, Status
+from sitelog.projections._pieces import pieces
 from sitelog.projections._positions import Locked
 from sitelog.projections._registry import Plan
 from sitelog.projections._tables import Tables
@@ -103,8 +104,8 @@ class Projector:
         loaded = [*items, *(item for queue in waiting.values() for item in queue)]
         work = await self.begin(shelf, position, loaded, stopped=stopped, waiting=waiting, check_known=check_known)
         work.intake.taken.duplicates += len(part.items) - len(items)
-        for first in range(0, len(items), TAKEN_AT_ONCE):
-            work.intake.take_all(items[first : first + TAKEN_AT_ONCE])
+        for piece in pieces(items, TAKEN_AT_ONCE):
+            work.intake.take_all(piece)
             await asyncio.sleep(0)
         return work
 
