@@ -79,7 +79,7 @@ async def open_pool(
 
     try:
         pool: asyncpg.Pool = await asyncpg.create_pool(
-            **connect_options(database, application, timeouts(worker)),
+            **connect_options(database, application, session_settings(worker)),
             min_size=limits.min_connections,
             max_size=limits.max_connections,
             max_inactive_connection_lifetime=limits.idle_timeout / 1000,
@@ -125,7 +125,7 @@ async def connect(
     """
     try:
         connection = await asyncpg.connect(
-            **connect_options(database, application, timeouts(worker)),
+            **connect_options(database, application, session_settings(worker)),
             timeout=database.connection_pool.connection_timeout / 1000,
         )
         await limit_transactions(connection, worker)
@@ -154,8 +154,11 @@ async def session(
             await connection.close(timeout=CLOSE_SECONDS_MAX)
 
 
-def timeouts(worker: WorkerSettings | None) -> dict[str, str]:
-    """Return Postgres's own timeouts for a worker: a frozen one must lose its locks before its successor needs them."""
+def session_settings(worker: WorkerSettings | None) -> dict[str, str]:
+    """Return Postgres's settings for a worker's sessions.
+
+    Its timeouts: a frozen worker must lose its locks before its successor needs them.
+    """
     if worker is None:
         return {}
     return {
