@@ -186,12 +186,12 @@ class Fold:
         if stored is None:
             return Stored(list(row), 1, {}, at.append_time, at.log_seq, dirty=True)
         version = stored.version + 1
-        versions = stored.field_versions
-        if row is before:
-            return Stored(stored.values, version, versions, at.append_time, at.log_seq, dirty=True)
-        touched = handler.projection.fields_between(before, row)
-        versions = versions | dict.fromkeys(touched, version) if touched else versions
-        return Stored(list(row), version, versions, at.append_time, at.log_seq, dirty=True)
+        values, versions = stored.values, stored.field_versions
+        if row is not before:
+            values = list(row)
+            touched = handler.projection.fields_between(before, row)
+            versions = versions | dict.fromkeys(touched, version) if touched else versions
+        return Stored(values, version, versions, at.append_time, at.log_seq, dirty=True)
 
     def _follow(self, step: Step, ranges: Ranges | None, event: Event, at: At) -> Ranges:
         before = ranges.rows if ranges is not None else {}
