@@ -25,7 +25,7 @@ class WithoutPasswords(logging.Filter):
         return not any(type(argument).__name__.startswith("SaslAuthenticate") for argument in args)
 
 
-_WITHOUT_PASSWORDS: Final = WithoutPasswords()
+logging.getLogger("aiokafka.conn").addFilter(WithoutPasswords())
 
 
 class Client(Protocol):
@@ -138,7 +138,6 @@ def _security(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def _password(kafka: KafkaSettings) -> str | None:
-    logging.getLogger("aiokafka.conn").addFilter(_WITHOUT_PASSWORDS)  # the same one twice is one
     return kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
 
 
