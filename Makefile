@@ -10,6 +10,9 @@ JOBS ?= 3
 PACKAGES := schemas streams projections agents deploy cli
 # What a fresh Debian or Ubuntu lacks for the embedded Kafka, the virtual environment and the compiled modules.
 APT := apt-get install -y openjdk-17-jre-headless maven make gcc python3-dev python3-venv
+# Where this is set every one of the hundreds of processes of a test run compiles all of its Python again: 2.7 s instead
+# of 1.1 s each.
+export PYTHONDONTWRITEBYTECODE :=
 COMPILED := $(shell sed -nE 's|^    "([a-z]+/[a-z_]+\.py)",$$|\1|p' setup.py)
 
 .PHONY: help setup demo up down status test lint types unit bench chaos lock clean
