@@ -98,8 +98,9 @@ class WorkerProcess:
 
     async def _listening(self) -> str:
         assert self.runs, f"the worker has ended with {self.process.returncode}: {self.text()}"
-        *_, last = self.text().split(ADDRESS)
-        return last.partition('"')[0] if ADDRESS in self.text() else ""
+        _, listens, rest = self.text().rpartition(ADDRESS)
+        address, is_whole, _ = rest.partition('"')
+        return address if listens and is_whole else ""
 
     async def ready(self, seconds: float = 30.0) -> None:
         """Wait for /readyz to say yes."""
