@@ -5,14 +5,20 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Without bytecode: Python itself compiles what it imports, at the first time, and most of this is never imported.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 # Test files side by side, each with a Kafka and a Postgres of its own: most of them wait for something.
 JOBS ?= 3
 PACKAGES := schemas streams projections agents deploy cli
 # What a fresh Debian or Ubuntu lacks for the embedded Kafka, the virtual environment and the compiled modules.
 APT := apt-get install -y openjdk-17-jre-headless maven make gcc python3-dev python3-venv
-# Where this is set every one of the hundreds of processes of a test run compiles all of its Python again: 2.7 s instead
-# of 1.1 s each.
+# Where this is set each process compiles all of its Python again: a worker's start takes 2.7 s instead of 1.1 s.
 export PYTHONDONTWRITEBYTECODE :=
+# Begun first, so that no single one of them is left over at the end.
+LONGEST := $(patsubst %,tests/%.py,acceptance/test_image integration/test_replay acceptance/test_faults \
+  integration/test_stack acceptance/test_chaos_run)
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --no-header
 COMPILED := $(shell sed -nE 's|^    "([a-z]+/[a-z_]+\.py)",$$|\1|p' setup.py)
 
 .PHONY: help setup demo up down status test lint types unit bench chaos lock clean
@@ -22,7 +28,7 @@ help: ## Print this list
 
 setup: .venv/.compiled ## Install everything into .venv, again when what it is made of has changed
 
-.venv/.complete: requirements.lock pyproject.toml
+.venv/.complete: requirements.lock installer.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { got=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || true); \
 	       echo "error: Python 3.11 or newer is needed, got $${got:-no $(PYTHON)}. Name another one: make PYTHON=python3.12" >&2; exit 1; }
@@ -36,14 +42,18 @@ setup: .venv/.compiled ## Install everything into .venv, again when what it is m
 	    'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
 	  || { echo "error: gcc and Python's headers are needed to compile what runs for every event: $(APT)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no virtual environment with $(PYTHON): $(APT)" >&2; exit 1; }
-	@# Python itself compiles what it imports, at the first time: most of this is never imported.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
+	@# uv takes 3 s for what takes pip a minute, from the same index. Where it can't be had or doesn't get through, pip does it.
+	@index=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}; \
+	$(PIP) --require-hashes -r installer.lock \
+	  && UV_DEFAULT_INDEX=$$index UV_LINK_MODE=copy \
+	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+	  || $(PIP) --require-hashes -r requirements.lock
 	@# mypy doesn't follow an editable install's import hooks; it follows links.
 	@mkdir -p .typing/sitelog && for package in $(PACKAGES); do ln -sfn "../../$$package" ".typing/sitelog/$$package"; done
 	@touch $@
 
 .venv/.compiled: .venv/.complete setup.py $(COMPILED)
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup ## Start everything, append the life of 12,579 real sites, and check every count
@@ -59,8 +69,8 @@ status: setup ## Say what is running, and where
 	$(BIN)/sitelog status
 
 test: lint types ## Run every check and every test, on real Kafka and Postgres
-	@# In the order of the folders, whose first holds the long files: xdist would begin with those of the most tests.
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@# In this order: xdist by itself would begin with the files of the most tests.
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 
 unit: setup ## Run the tests that need no services: seconds
 	$(BIN)/pytest -m 'not services'
@@ -80,13 +90,12 @@ bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same
 chaos: setup ## Break workers, brokers, Postgres and the network for three minutes, and check every event and every row
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-lock: ## Choose the newest versions that fit, and write both requirements.lock; needs uv
-	@command -v uv >/dev/null || { echo "error: uv is needed: https://docs.astral.sh/uv" >&2; exit 1; }
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --all-extras --group dev pyproject.toml -o requirements.lock
+lock: setup ## Choose the newest versions that fit, and write the lock files
+	@# What `make setup` installs the rest with.
+	echo uv | $(LOCK) - -o installer.lock
+	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
 	@# What the image holds: the same versions, without what only tests and the embedded services need.
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --constraint requirements.lock pyproject.toml -o deploy/docker/requirements.lock
+	$(LOCK) --constraint requirements.lock pyproject.toml -o deploy/docker/requirements.lock
 
 clean: ## Stop the services, and remove what can be made again; the data in .sitelog stays
 	@if [ -d .sitelog ] && [ -x $(BIN)/sitelog ]; then $(BIN)/sitelog down; fi
