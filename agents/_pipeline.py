@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import reduce
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import asyncpg
 
@@ -17,7 +18,7 @@ from sitelog.projections._items import Item, decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._pieces import pieces
 from sitelog.projections._transaction import Outcome, Projector, Slice
-from sitelog.streams._batch import Claim, RecordBatch
+from sitelog.streams._batch import Claim, Place, RecordBatch
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Park, Retry
 
@@ -50,8 +51,76 @@ class Consumer(Protocol):
         """End the process."""
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A batch, decoded; `started` and `decoded` are monotonic seconds."""
+
+    batch: RecordBatch
+    part: Slice
+    started: float
+    decoded: float
+
+
+class Group:
+    """Small batches that gather, one of each partition, until those before them are done; or one large batch.
+
+    `begun` once nothing more is taken. `earlier` are the groups that have to be done first, `later` wait for this one.
+    """
+
+    def __init__(self, records_max: int, bytes_max: int) -> None:
+        self.batches: dict[Place, RecordBatch] = {}
+        self.begun = asyncio.Event()
+        self.is_done = False
+        self.earlier: set[Group] = set()
+        self.later: set[Group] = set()
+        self._records_left = records_max
+        self._bytes_left = bytes_max
+        self._changed = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether there is so much that it is worth a transaction."""
+        return self._records_left <= 0 or self._bytes_left <= 0
+
+    def takes(self, batch: RecordBatch) -> bool:
+        """Tell whether the batch may come along; if it isn't its partition's first here, it becomes part of that."""
+        first = self.batches.get(batch.place)
+        has_room = len(batch.records) <= self._records_left and self._bytes_left > 0
+        return has_room and (first is None or first.claim is batch.claim)
+
+    def add(self, batch: RecordBatch, earlier: Self | None) -> None:
+        """Take a batch, and the group that its partition was in before."""
+        first = self.batches.get(batch.place)
+        self.batches[batch.place] = batch if first is None else first.followed_by(batch)
+        self._records_left -= len(batch.records)
+        self._bytes_left -= batch.bytes
+        if earlier is not None and earlier is not self and not earlier.is_done:
+            self.earlier.add(earlier)
+            earlier.later.add(self)
+        self._changed.set()
+
+    async def wait_for_earlier(self, *, unless_full: bool) -> None:
+        """Return when the groups before this one are done; `unless_full` also when it is worth decoding till then."""
+        while self.earlier and not (unless_full and self.is_full):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def done(self) -> None:
+        """Let those go on that wait for this group, and forget the batches: the group is known until the next comes."""
+        self.is_done = True
+        self.batches.clear()
+        for group in self.later:
+            group.earlier.discard(self)
+            group._changed.set()  # noqa: SLF001 - another one of these
+        self.later.clear()
+
+
 class Pipeline:
-    """Takes batches from the agent and puts them into Postgres; at most `in_flight_max` at once."""
+    """Takes batches from the agent and puts them into Postgres, with at most `in_flight_max` transactions at once.
+
+    While these are under way, batches gather, until they have `shared_records_max` records or `shared_bytes_max`, and
+    then share the next one: most of what a transaction costs doesn't depend on how much is in it.
+    """
 
     def __init__(
         self,
@@ -63,6 +132,8 @@ class Pipeline:
         metrics: Metrics,
         progress: Progress,
         in_flight_max: int,
+        shared_records_max: int,
+        shared_bytes_max: int,
     ) -> None:
         self._projector = projector
         self._codec = codec
@@ -71,22 +142,26 @@ class Pipeline:
         self._metrics = metrics
         self._progress = progress
         self._room = asyncio.Semaphore(in_flight_max)
-        self._latest: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._shared_max = (shared_records_max, shared_bytes_max)
+        self._gathering: Group | None = None
+        self._latest: dict[Place, Group] = {}
         self._running: set[asyncio.Task[None]] = set()
-        self._wary: dict[tuple[str, int], int] = {}
+        self._wary: dict[Place, int] = {}
 
     async def submit(self, batch: RecordBatch) -> None:
         """Take a batch, as soon as there is room; batches of one partition are applied in the order they came."""
-        await self._room.acquire()
-        lane = (batch.topic, batch.partition)
-        task = asyncio.create_task(self._run(batch, self._latest.get(lane)), name=f"apply {lane[0]}[{lane[1]}]")
-        self._latest[lane] = task
-        self._running.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._room.release()
+        while self._gathering is not None and not self._gathering.takes(batch):
+            await self._gathering.begun.wait()
+        group = self._gathering
+        if group is None:
+            group = self._gathering = Group(*self._shared_max)
+            task = asyncio.create_task(self._run(group), name=f"apply from {batch.topic}[{batch.partition}] on")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        group.add(batch, self._latest.get(batch.place))
+        self._latest[batch.place] = group
+        if group.is_full:
+            await group.begun.wait()
 
     async def wait_idle(self, timeout_seconds: float) -> bool:
         """Wait until every batch taken is applied or given up; False when that took longer."""
@@ -96,20 +171,54 @@ class Pipeline:
         _, pending = await asyncio.wait(running, timeout=timeout_seconds)
         return not pending
 
-    async def _run(self, batch: RecordBatch, before: asyncio.Task[None] | None) -> None:
-        """Apply one batch. Nothing leaves here: what can't be retried ends the process."""
-        try:
+    async def _run(self, group: Group) -> None:
+        """Apply a group's batches."""
+        async with self._room:
+            await group.wait_for_earlier(unless_full=True)
+            self._gathering = None
+            group.begun.set()
+            jobs = [job for batch in group.batches.values() if (job := await self._begin(batch)) is not None]
+            await group.wait_for_earlier(unless_full=False)
+            if len(jobs) == 1 or not await self._apply_together(jobs):
+                await asyncio.gather(*map(self._apply_alone, jobs))
+            group.done()
+
+    async def _begin(self, batch: RecordBatch) -> Job | None:
+        with self._halting(batch):
             started = monotonic()
-            claim = batch.claim
             items = await self._decode(batch)
-            decoded = monotonic()
-            if before is not None:
-                await asyncio.wait({before})
-            part = Slice(batch.topic, batch.partition, claim.epoch, batch.start, batch.end, items)
-            outcome = await self._apply(claim, part)
+            part = Slice(batch.topic, batch.partition, batch.claim.epoch, batch.start, batch.end, items)
+            return Job(batch, part, started, monotonic())
+        return None
+
+    async def _apply_together(self, jobs: Sequence[Job]) -> bool:
+        """Try once to apply them in one transaction; False where each needs one of its own."""
+        live = [job for job in jobs if not job.batch.claim.void]
+        if not live:
+            return True
+        check_known = any(self._wary.get(job.part.place, 0) > 0 for job in live)
+        try:
+            async with self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
+                parts = [job.part for job in live]
+                outcomes = await self._projector.apply(connection, parts, check_known=check_known)
+        except Exception as error:  # noqa: BLE001 - which of them it is about shows when each is tried alone
+            log.info("%d batches can't share a transaction: %s", len(live), type(error).__name__)
+            return False
+        for job, outcome in zip(live, outcomes, strict=True):
+            self._settle(job, outcome)
+        return True
+
+    async def _apply_alone(self, job: Job) -> None:
+        with self._halting(job.batch):
+            outcome = await self._apply(job.batch.claim, job.part)
             if outcome is not None:
-                self._settle(batch, outcome)
-                self._metrics.applied(batch, outcome, decode=decoded - started, total=monotonic() - started)
+                self._settle(job, outcome)
+
+    @contextmanager
+    def _halting(self, batch: RecordBatch) -> Iterator[None]:
+        """Let nothing out: what can't be retried ends the process."""
+        try:
+            yield
         except Halt as halt:
             self._consumer().halt(halt)
         except Exception as error:
@@ -141,17 +250,16 @@ class Pipeline:
     async def _apply(self, claim: Claim, part: Slice) -> Outcome | None:
         """Apply a slice, again and again while the database is away; None once the claim is over."""
         wait = BACKOFF_SECONDS_MIN
-        lane = (part.topic, part.partition)
-        check_known = self._wary.get(lane, 0) > 0
+        check_known = self._wary.get(part.place, 0) > 0
         while not claim.void:
             try:
                 async with self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
-                    outcome = await self._projector.apply(connection, part, check_known=check_known)
+                    (outcome,) = await self._projector.apply(connection, [part], check_known=check_known)
             except Exception as error:
                 if seen_before(error):
                     # Looked for already, it has just come in by another partition: the next look finds it.
                     check_known = True
-                    self._wary[lane] = WARY_BATCHES
+                    self._wary[part.place] = WARY_BATCHES
                 elif transient(error):
                     self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
                     wait = await self._back_off(wait, "database")
@@ -164,7 +272,6 @@ class Pipeline:
                 else:
                     raise
             else:
-                self._wary[lane] = max(0, self._wary.get(lane, 0) - 1)
                 return outcome
         return None
 
@@ -193,8 +300,9 @@ class Pipeline:
         await asyncio.sleep(seconds)
         return min(seconds * 2, BACKOFF_SECONDS_MAX)
 
-    def _settle(self, batch: RecordBatch, outcome: Outcome) -> None:
-        consumer = self._consumer()
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        batch, place, consumer = job.batch, job.part.place, self._consumer()
+        self._wary[place] = max(0, self._wary.get(place, 0) - 1)
         if outcome.verdict == "fenced":
             consumer.fence(batch.claim)
         elif outcome.verdict == "lost":
@@ -202,6 +310,7 @@ class Pipeline:
         else:
             self._progress.moved(batch)
             consumer.applied(batch)
+        self._metrics.applied(batch, outcome, decode=job.decoded - job.started, total=monotonic() - job.started)
 
 
 def _added(one: Outcome, other: Outcome) -> Outcome:

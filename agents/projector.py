@@ -125,6 +125,8 @@ def build(settings: Settings, purpose: Purpose) -> SitelogWorker:
         metrics=metrics,
         progress=progress,
         in_flight_max=settings.worker.batches_in_flight_max,
+        shared_records_max=settings.worker.shared_records_max,
+        shared_bytes_max=settings.worker.batch_bytes_max,
     )
     app = build_app(
         settings,

@@ -49,20 +49,25 @@ class Logged:
     payload: bytes
 
 
-async def append(connection: Any, log_partition: int, entries: Sequence[LogEntry], ingest_time: datetime) -> None:
+Run = tuple[int, Sequence[LogEntry]]
+"""A log partition, and what is appended to it."""
+
+
+async def append(connection: Any, runs: Sequence[Run], ingest_time: datetime) -> None:
     """Append events to the log. Raises UniqueViolationError where one is in it already."""
-    if entries:
-        rows = _rows(Packer(log_partition, ingest_time), entries)
+    if any(entries for _, entries in runs):
         await connection.copy_to_table(
-            "event_log", schema_name="sitelog", columns=COLUMNS, source=rows, format="binary"
+            "event_log", schema_name="sitelog", columns=COLUMNS, source=_rows(runs, ingest_time), format="binary"
         )
 
 
-async def _rows(packer: Packer, entries: Sequence[LogEntry]) -> AsyncGenerator[bytes]:
+async def _rows(runs: Sequence[Run], ingest_time: datetime) -> AsyncGenerator[bytes]:
     """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
     yield BEGIN
-    for piece in pieces(entries, PACKED_AT_ONCE):
-        yield packer.packed(piece)
+    for log_partition, entries in runs:
+        packer = Packer(log_partition, ingest_time)
+        for piece in pieces(entries, PACKED_AT_ONCE):
+            yield packer.packed(piece)
     yield END
 
 

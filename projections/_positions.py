@@ -1,6 +1,6 @@
 """Where a consumer stands: claimed with a rising epoch, moved only together with what it applied."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +11,7 @@ from sitelog.projections._database import transient
 from sitelog.projections._log_partitions import WHY
 from sitelog.projections._projection import Projection
 from sitelog.projections._read_models import names, refuse_incomplete
-from sitelog.streams._batch import Position
+from sitelog.streams._batch import Place, Position
 from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.topics import EXIT_TOPICS
 
@@ -54,20 +54,26 @@ WHERE datname = current_database()
 CLAIM_LOCK_SECONDS_MAX: Final = 2
 """A transaction of a worker's takes milliseconds; a claim that has to wait longer is tried again."""
 
+# Whoever locks several does so in this order, so that nobody waits for one who waits for them.
 LOCK: Final = """
-SELECT p.log_partition, o.next_offset, o.log_seq, o.epoch, o.anchor, o.parked_entities, o.last_event_time
+SELECT p.topic, p.partition, log_partition, o.next_offset, o.log_seq, o.epoch, o.anchor, o.parked_entities,
+    o.last_event_time
 FROM sitelog.consumer_position AS o
 JOIN sitelog.log_partition AS p USING (log_partition)
-WHERE o.consumer = $1 AND p.topic = $2 AND p.partition = $3
+WHERE o.consumer = $1 AND (p.topic, p.partition) IN (SELECT * FROM unnest($2::text[], $3::int[]))
+ORDER BY log_partition
 FOR UPDATE OF o
 """
 
 MOVE: Final = """
 WITH moved AS (
-    UPDATE sitelog.consumer_position
-    SET next_offset = $4, log_seq = $5, anchor = $6, parked_entities = $7, last_event_time = $8, updated_at = now()
-    WHERE consumer = $1 AND log_partition = $2 AND epoch = $3
-    RETURNING consumer, log_partition, next_offset, log_seq
+    UPDATE sitelog.consumer_position AS o
+    SET next_offset = m.next_offset, log_seq = m.log_seq, anchor = m.anchor, parked_entities = m.parked_entities,
+        last_event_time = m.last_event_time, updated_at = now()
+    FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
+        AS m(log_partition, epoch, next_offset, log_seq, anchor, parked_entities, last_event_time)
+    WHERE o.consumer = $1 AND o.log_partition = m.log_partition AND o.epoch = m.epoch
+    RETURNING o.consumer, o.log_partition, o.next_offset, o.log_seq
 )
 SELECT pg_notify('sitelog_position', row_to_json(moved)::text) FROM moved
 """
@@ -138,22 +144,17 @@ async def _claim(connection: Any, claim: tuple[Any, ...]) -> Any:
         raise
 
 
-async def lock(connection: Any, consumer: str, topic: str, partition: int) -> Locked | None:
-    """Lock and return the position, None where nobody has claimed the partition yet."""
-    row = await connection.fetchrow(LOCK, consumer, topic, partition)
-    return None if row is None else Locked(*row)
+async def lock(connection: Any, consumer: str, places: Iterable[Place]) -> dict[Place, Locked]:
+    """Lock and return the positions; those that nobody has claimed yet are missing."""
+    topics, partitions = zip(*places, strict=True)
+    rows = await connection.fetch(LOCK, consumer, topics, partitions)
+    return {(topic, partition): Locked(*position) for topic, partition, *position in rows}
 
 
-async def move(connection: Any, consumer: str, position: Locked) -> None:
-    """Write a locked position back, and tell those who listen on `sitelog_position`."""
-    await connection.execute(
-        MOVE,
-        consumer,
-        position.log_partition,
-        position.epoch,
-        position.next_offset,
-        position.log_seq,
-        position.anchor,
-        position.parked_entities,
-        position.last_event_time,
-    )
+async def move(connection: Any, consumer: str, positions: Iterable[Locked]) -> None:
+    """Write locked positions back, and tell those who listen on `sitelog_position`."""
+    moved = [
+        (p.log_partition, p.epoch, p.next_offset, p.log_seq, p.anchor, p.parked_entities, p.last_event_time)
+        for p in positions
+    ]
+    await connection.execute(MOVE, consumer, *zip(*moved, strict=True))

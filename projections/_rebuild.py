@@ -52,7 +52,7 @@ class FreshRows:
     async def load(self, events: Iterable[Event]) -> None:
         """Fetch the rows that the events may touch, unless it is known that there are none."""
         if self._started:
-            await self._tables.load(self.connection, self.fold, events)
+            await self._tables.load(self.connection, [(self.fold, events)])
 
     async def spill(self) -> None:
         """Write and forget all rows if they are too many."""
@@ -64,7 +64,7 @@ class FreshRows:
         """Write and forget all rows."""
         async with self.connection.transaction():
             write = self._tables.write if self._started else self._tables.fill
-            await write(self.connection, self.fold, self._log_partition)
+            await write(self.connection, [(self._log_partition, self.fold)])
         self.fold = self._empty()
         self._started = True
 

@@ -50,7 +50,8 @@ async def reposition(connection: Any, decided: Reposition) -> int | None:
     where = (decided.consumer, decided.topic, decided.partition)
     async with connection.transaction():
         is_new = await connection.fetchval(ENSURE, *where, decided.by) is not None
-        position = await _positions.lock(connection, *where)
+        place = (decided.topic, decided.partition)
+        position = (await _positions.lock(connection, decided.consumer, [place])).get(place)
         if position is None:
             raise ConfigError(
                 f"{decided.topic}[{decided.partition}] is not in sitelog.log_partition: check kafka_config.topics, "

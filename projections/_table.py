@@ -18,6 +18,9 @@ BULK_ROWS: Final = 200
 
 LOADED: Final = ("version", "field_versions", "updated_at", "log_seq")
 
+Placed = tuple[int, Stored]
+"""A log partition, and a row that its events have made."""
+
 
 class Table:
     """The table of one projection; `suffix` names a second one that a replay builds beside it."""
@@ -149,35 +152,29 @@ class Table:
         versions = orjson.loads(field_versions) if field_versions else {}
         return Stored(values, version, versions, updated_at, log_seq)
 
-    async def write(self, connection: Any, log_partition: int, rows: Iterable[Stored]) -> int:
-        """Write the rows that are dirty, in key order so that nobody deadlocks; return how many."""
+    async def write(self, connection: Any, rows: Iterable[Placed]) -> None:
+        """Write the rows that are dirty, in key order so that nobody deadlocks."""
         key_of = self.projection.key_of_row
-        dirty = sorted((stored for stored in rows if stored.dirty), key=lambda stored: key_of(stored.values))
+        dirty = sorted((row for row in rows if row[1].dirty), key=lambda row: key_of(row[1].values))
         if len(dirty) >= BULK_ROWS:
-            await self._write_bulk(connection, log_partition, dirty)
+            await self._write_bulk(connection, dirty)
         elif dirty:
-            columns = zip(*(_values(stored, log_partition) for stored in dirty), strict=True)
+            columns = zip(*map(_values, dirty), strict=True)
             await connection.execute(self.upsert_sql, *(list(column) for column in columns))
-        return len(dirty)
 
-    async def fill(self, connection: Any, log_partition: int, rows: Iterable[Stored]) -> None:
+    async def fill(self, connection: Any, rows: Iterable[Placed]) -> None:
         """Write rows that the table doesn't have yet, all of them."""
-        await connection.copy_records_to_table(
-            self.name,
-            schema_name="public",
-            columns=self._written,
-            records=[_values(stored, log_partition) for stored in rows],
-        )
+        await self._copy(connection, self.name, "public", rows)
 
-    async def _write_bulk(self, connection: Any, log_partition: int, dirty: list[Stored]) -> None:
+    async def _write_bulk(self, connection: Any, dirty: list[Placed]) -> None:
         await connection.execute(self.stage_sql)
-        await connection.copy_records_to_table(
-            self._stage,
-            schema_name="pg_temp",
-            columns=self._written,
-            records=[_values(stored, log_partition) for stored in dirty],
-        )
+        await self._copy(connection, self._stage, "pg_temp", dirty)
         await connection.execute(self.merge_sql)
+
+    async def _copy(self, connection: Any, table: str, schema: str, rows: Iterable[Placed]) -> None:
+        await connection.copy_records_to_table(
+            table, schema_name=schema, columns=self._written, records=[_values(row) for row in rows]
+        )
 
     async def remove(self, connection: Any, keys: Collection[Key]) -> None:
         """Remove rows by key."""
@@ -185,6 +182,7 @@ class Table:
             await connection.execute(self.delete_sql, *(list(column) for column in zip(*sorted(keys), strict=True)))
 
 
-def _values(stored: Stored, log_partition: int) -> tuple[Any, ...]:
+def _values(row: Placed) -> tuple[Any, ...]:
+    log_partition, stored = row
     versions = orjson.dumps(stored.field_versions).decode() if stored.field_versions else None
     return (*stored.values, stored.version, versions, stored.updated_at, log_partition, stored.log_seq)

@@ -1,12 +1,16 @@
 """All read models' tables together: load what a batch may touch, write what it changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sitelog.projections._fold import Fold
+from sitelog.projections._projection import Key, Projection
 from sitelog.projections._registry import Plan
-from sitelog.projections._table import Table
+from sitelog.projections._table import Placed, Table
 from sitelog.streams._event import Event
+
+Folded = tuple[int, Fold]
+"""A log partition, and the fold of its events."""
 
 
 class Tables:
@@ -15,29 +19,51 @@ class Tables:
     def __init__(self, plan: Plan, suffix: str = "") -> None:
         self.tables = {projection: Table(projection, suffix) for projection in plan.projections}
 
-    async def load(self, connection: Any, fold: Fold, events: Iterable[Event]) -> None:
-        """Load every row that the events may touch and the fold doesn't have, with one query per read model."""
-        for projection, keys in fold.missing(events).items():
-            table = self.tables[projection]
+    async def load(self, connection: Any, needs: Iterable[tuple[Fold, Iterable[Event]]]) -> None:
+        """Load every row that events may touch and their fold doesn't have, with one query per read model."""
+        missing = [(fold, fold.missing(events)) for fold, events in needs]
+        for projection in self.tables:
+            wanted = [(fold, keys[projection]) for fold, keys in missing if projection in keys]
+            together = set().union(*(keys for _, keys in wanted))
+            if len(together) < sum(len(keys) for _, keys in wanted):
+                # A row belongs to one log partition. Where producers have mixed them up each fold has a row of its own,
+                # and the write fails that would have to choose.
+                for fold, keys in wanted:
+                    _known(fold, projection).update(await self._load(connection, projection, keys))
+            elif together:
+                found = await self._load(connection, projection, together)
+                for fold, keys in wanted:
+                    own = found if len(wanted) == 1 else {key: found[key] for key in keys if key in found}
+                    _known(fold, projection).update(own)
+
+    async def _load(self, connection: Any, projection: Projection[Any], keys: set[Key]) -> dict[Key, Any]:
+        table = self.tables[projection]
+        return await (table.load_ranges if projection.per_entity else table.load)(connection, keys)
+
+    async def fill(self, connection: Any, folded: Sequence[Folded]) -> None:
+        """Write every row of the folds into tables that have none of them yet."""
+        for projection, table in self.tables.items():
+            await table.fill(connection, _rows(projection, folded))
+
+    async def write(self, connection: Any, folded: Sequence[Folded]) -> None:
+        """Write every row that the folds have changed, with one statement per read model."""
+        for projection, table in self.tables.items():
             if projection.per_entity:
-                fold.ranges[projection].update(await table.load_ranges(connection, keys))
-            else:
-                fold.rows[projection].update(await table.load(connection, keys))
+                ranges = (ranges for _, fold in folded for ranges in fold.ranges[projection].values())
+                await table.remove(connection, {key for one in ranges for key in one.removed})
+            await table.write(connection, _rows(projection, folded))
 
-    async def fill(self, connection: Any, fold: Fold, log_partition: int) -> None:
-        """Write every row of the fold into tables that have none of them yet."""
-        for projection, rows in fold.rows.items():
-            await self.tables[projection].fill(connection, log_partition, rows.values())
-        for projection, entities in fold.ranges.items():
-            rows_of_all = (stored for ranges in entities.values() for stored in ranges.rows.values())
-            await self.tables[projection].fill(connection, log_partition, rows_of_all)
 
-    async def write(self, connection: Any, fold: Fold, log_partition: int) -> None:
-        """Write every row that the fold has changed, with one statement per read model."""
-        for projection, rows in fold.rows.items():
-            await self.tables[projection].write(connection, log_partition, rows.values())
-        for projection, entities in fold.ranges.items():
-            table = self.tables[projection]
-            await table.remove(connection, {key for ranges in entities.values() for key in ranges.removed})
-            stored = (stored for ranges in entities.values() for stored in ranges.rows.values())
-            await table.write(connection, log_partition, stored)
+def _known(fold: Fold, projection: Projection[Any]) -> dict[Key, Any]:
+    return fold.ranges[projection] if projection.per_entity else fold.rows[projection]
+
+
+def _rows(projection: Projection[Any], folded: Sequence[Folded]) -> Iterator[Placed]:
+    for log_partition, fold in folded:
+        if projection.per_entity:
+            for ranges in fold.ranges[projection].values():
+                for stored in ranges.rows.values():
+                    yield log_partition, stored
+        else:
+            for stored in fold.rows[projection].values():
+                yield log_partition, stored

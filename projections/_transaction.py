@@ -1,15 +1,16 @@
-"""One record batch, one transaction: position, log, read models, parked events and conflicts, or nothing."""
+"""Record batches in one transaction: positions, log, read models, parked events and conflicts, or nothing."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, Literal
 from zlib import crc32
 
 from sitelog.projections import _conflicts, _log, _positions
 from sitelog.projections._fold import Fold
-from sitelog.projections._intake import Intake, Taken
+from sitelog.projections._intake import Intake
 from sitelog.projections._items import Item, reread
 from sitelog.projections._merge import Policy
 from sitelog.projections._parked import Shelf, Status
@@ -17,6 +18,8 @@ from sitelog.projections._pieces import pieces
 from sitelog.projections._positions import Locked
 from sitelog.projections._registry import Plan
 from sitelog.projections._tables import Tables
+from sitelog.streams._batch import Place
+from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
 
 TAKEN_AT_ONCE: Final = 500
@@ -54,18 +57,34 @@ class Slice:
     end: int
     items: Sequence[Item]
 
+    @property
+    def place(self) -> Place:
+        """The partition."""
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What one partition has in a transaction; `items` may be taken, `stopped` and `waiting` are as in Intake."""
+
+    position: Locked
+    shelf: Shelf
+    items: Sequence[Item]
+    stopped: dict[str, Status]
+    waiting: dict[str, list[Item]]
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A transaction under way: what was loaded, and what its records come to."""
+    """A lot whose rows are loaded, and what its records come to."""
 
-    shelf: Shelf
+    lot: Lot
     fold: Fold
     intake: Intake
 
 
 class Projector:
-    """Applies slices of a partition for one consumer. `now` is asked once per slice for the ingest time."""
+    """Applies slices of partitions for one consumer. `now` is asked once per transaction for the ingest time."""
 
     def __init__(self, plan: Plan, codec: Codec, *, consumer: str, policy: Policy, now: Callable[[], datetime]) -> None:
         self._plan = plan
@@ -76,66 +95,79 @@ class Projector:
         self._tables = Tables(plan)
         self._stored_schemas: set[int] = set()
 
-    async def apply(self, connection: Any, part: Slice, *, check_known: bool = False) -> Outcome:
-        """Apply a slice, or find that it must not be applied.
+    async def apply(self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False) -> list[Outcome]:
+        """Apply slices of different partitions, all in one transaction, but for those that must not be applied.
 
-        Without `check_known` an event that is in the log already, or a record that was put aside already, makes
-        the transaction fail, see `_log.seen_before`: both are rare, and looking for them in every batch isn't free.
+        Returns what became of each. Without `check_known` an event that is in the log already, or a record that was
+        put aside already, makes the transaction fail, see `_log.seen_before`: both are rare, and looking for them in
+        every batch isn't free.
         """
         async with connection.transaction():
-            position = await _positions.lock(connection, self._consumer, part.topic, part.partition)
-            verdict = judge(position, part)
-            if verdict != "applied" or position is None:
-                return Outcome(verdict)
-            work = await self._take(connection, position, part, check_known=check_known)
-            await self.write(connection, position, work)
-            taken = work.intake.taken
-            position.next_offset = part.end
-            position.anchor = crc32(part.items[-1].value or b"")
-            position.last_event_time = taken.last_event_time or position.last_event_time
-            await _positions.move(connection, self._consumer, position)
-        self._stored_schemas |= taken.fingerprints
-        return _outcome(taken)
+            positions = await _positions.lock(connection, self._consumer, [part.place for part in parts])
+            outcomes = [Outcome(judge(positions.get(part.place), part)) for part in parts]
+            going = [part for part, outcome in zip(parts, outcomes, strict=True) if outcome.verdict == "applied"]
+            if not going:
+                return outcomes
+            works = await self._take(connection, positions, going, check_known=check_known)
+            await self.write(connection, works)
+            for part, work in zip(going, works, strict=True):
+                position = work.lot.position
+                position.next_offset = part.end
+                position.anchor = crc32(part.items[-1].value or b"")
+                position.last_event_time = work.intake.taken.last_event_time or position.last_event_time
+            await _positions.move(connection, self._consumer, [work.lot.position for work in works])
+        for work in works:
+            self._stored_schemas |= work.intake.taken.fingerprints
+        applied = map(_outcome, works)
+        return [next(applied) if outcome.verdict == "applied" else outcome for outcome in outcomes]
 
-    async def _take(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> Work:
+    async def _take(
+        self, connection: Any, positions: Mapping[Place, Locked], parts: Sequence[Slice], *, check_known: bool
+    ) -> list[Work]:
+        lots = [await self._lot(connection, positions[part.place], part, check_known=check_known) for part in parts]
+        works = await self.begin(connection, lots, check_known=check_known)
+        for part, work in zip(parts, works, strict=True):
+            work.intake.taken.duplicates += len(part.items) - len(work.lot.items)
+            for piece in pieces(work.lot.items, TAKEN_AT_ONCE):
+                work.intake.take_all(piece)
+                await asyncio.sleep(0)
+        return works
+
+    async def _lot(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> Lot:
         shelf = Shelf(connection, self._consumer, position.log_partition)
         items = await shelf.unseen(part.items) if check_known else part.items
-        stopped, waiting = await self._stopped(shelf, position, part.topic, items)
-        loaded = [*items, *(item for queue in waiting.values() for item in queue)]
-        work = await self.begin(shelf, position, loaded, stopped=stopped, waiting=waiting, check_known=check_known)
-        work.intake.taken.duplicates += len(part.items) - len(items)
-        for piece in pieces(items, TAKEN_AT_ONCE):
-            work.intake.take_all(piece)
-            await asyncio.sleep(0)
-        return work
+        return Lot(position, shelf, items, *await self._stopped(shelf, position, part.topic, items))
 
-    async def begin(
-        self,
-        shelf: Shelf,
-        position: Locked,
-        items: Sequence[Item],
-        *,
-        stopped: dict[str, Status],
-        waiting: dict[str, list[Item]],
-        check_known: bool,
-    ) -> Work:
-        """Load what the items may touch, so that they can be taken one by one; `stopped` and the rest as in Intake."""
-        events = [item.event for item in items if item.event is not None]
-        fold = Fold(self._plan, self._policy)
-        await self._tables.load(shelf.connection, fold, events)
+    async def begin(self, connection: Any, lots: Sequence[Lot], *, check_known: bool) -> list[Work]:
+        """Load what the lots' items may touch, so that they can be taken one by one."""
+        now = self._now()
+        folds = [Fold(self._plan, self._policy) for _ in lots]
+        events = [_events(lot) for lot in lots]
+        await self._tables.load(connection, zip(folds, events, strict=True))
         # What is put behind a stopped entity makes no append fail: it is looked for there in any case.
-        suspects = events if check_known else [event for event in events if stopped and event.entity_id in stopped]
-        known = await _log.known(shelf.connection, [event.event_id for event in suspects]) if suspects else ()
-        intake = Intake(
-            fold,
-            position.log_partition,
-            position.log_seq,
-            self._now(),
-            stopped=stopped,
-            waiting=waiting,
-            known=known,
-        )
-        return Work(shelf, fold, intake)
+        suspects = [
+            event.event_id
+            for lot, of_lot in zip(lots, events, strict=True)
+            for event in of_lot
+            if check_known or (lot.stopped and event.entity_id in lot.stopped)
+        ]
+        known = await _log.known(connection, suspects) if suspects else ()
+        return [
+            Work(
+                lot,
+                fold,
+                Intake(
+                    fold,
+                    lot.position.log_partition,
+                    lot.position.log_seq,
+                    now,
+                    stopped=lot.stopped,
+                    waiting=lot.waiting,
+                    known=known,
+                ),
+            )
+            for lot, fold in zip(lots, folds, strict=True)
+        ]
 
     async def _stopped(
         self, shelf: Shelf, position: Locked, topic: str, items: Sequence[Item]
@@ -152,19 +184,25 @@ class Projector:
             waiting.setdefault(item.entity_id, []).append(reread(item, topic, self._codec))
         return stopped, waiting
 
-    async def write(self, connection: Any, position: Locked, work: Work) -> None:
-        """Write everything that was taken, and bring the locked position up to it; writing that is the caller's."""
-        taken = work.intake.taken
+    async def write(self, connection: Any, works: Sequence[Work]) -> None:
+        """Write all that was taken, and bring the locked positions up to it; writing these is the caller's."""
         now = self._now()
-        await self._store_schemas(connection, taken.fingerprints)
-        await _log.append(connection, position.log_partition, taken.log, work.intake.now)
-        await self._tables.write(connection, work.fold, position.log_partition)
-        await _conflicts.record(connection, taken.conflicts)
+        taken = [work.intake.taken for work in works]
+        await self._store_schemas(connection, set().union(*(one.fingerprints for one in taken)))
+        numbers = [work.lot.position.log_partition for work in works]
+        await _log.append(connection, [(n, t.log) for n, t in zip(numbers, taken, strict=True)], works[0].intake.now)
+        await self._tables.write(connection, [(n, work.fold) for n, work in zip(numbers, works, strict=True)])
+        await _conflicts.record(connection, [row for one in taken for row in one.conflicts])
+        for work in works:
+            work.lot.position.log_seq = work.intake.log_seq
+            await self._put_aside(work, now)
+
+    async def _put_aside(self, work: Work, now: datetime) -> None:
+        taken, shelf = work.intake.taken, work.lot.shelf
         if taken.parked or taken.closed:
-            await work.shelf.put(list(taken.parked.values()), now)
-            await work.shelf.close(taken.closed, now, self._consumer)
-            position.parked_entities = await work.shelf.stopped_entities()
-        position.log_seq = work.intake.log_seq
+            await shelf.put(list(taken.parked.values()), now)
+            await shelf.close(taken.closed, now, self._consumer)
+            work.lot.position.parked_entities = await shelf.stopped_entities()
 
     async def _store_schemas(self, connection: Any, fingerprints: set[int]) -> None:
         """Keep the writer schemas that the log hasn't had before, such as those that a registry gave."""
@@ -182,7 +220,13 @@ def judge(position: Locked | None, part: Slice) -> Verdict:
     return "applied_before" if position.next_offset == part.end else "lost"
 
 
-def _outcome(taken: Taken) -> Outcome:
+def _events(lot: Lot) -> list[Event]:
+    items = chain(lot.items, *lot.waiting.values())
+    return [item.event for item in items if item.event is not None]
+
+
+def _outcome(work: Work) -> Outcome:
+    taken = work.intake.taken
     statuses = [row.status for row in taken.parked.values() if row.item.parked_id is None]
     return Outcome(
         "applied",

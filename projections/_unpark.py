@@ -11,7 +11,7 @@ from sitelog.projections._intake import Taken
 from sitelog.projections._items import Item, reread
 from sitelog.projections._log import seen_before
 from sitelog.projections._parked import ParkedRow, Shelf
-from sitelog.projections._transaction import Projector
+from sitelog.projections._transaction import Lot, Projector
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Park, Retry
 
@@ -172,7 +172,8 @@ class Unpark:
 
     async def _move(self, connection: Any, task: _Task, limit: int) -> Moved:
         entity = task.entity
-        position = await _positions.lock(connection, self._consumer, entity.topic, entity.partition)
+        place = (entity.topic, entity.partition)
+        position = (await _positions.lock(connection, self._consumer, [place])).get(place)
         if position is None:
             raise Halt(f"{entity.topic}[{entity.partition}]: {self._consumer} has parked events, but no position")
         await self._refuse_other_read_models(connection, entity)
@@ -181,12 +182,12 @@ class Unpark:
             discard = task.discard
             await connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
         items = await self._open(shelf, task, limit)
-        work = await self._projector.begin(shelf, position, items, stopped={}, waiting={}, check_known=True)
+        (work,) = await self._projector.begin(connection, [Lot(position, shelf, items, {}, {})], check_known=True)
         for item in items:
             work.intake.retake(item)
-        await self._projector.write(connection, position, work)
+        await self._projector.write(connection, [work])
         position.parked_entities = await shelf.stopped_entities()
-        await _positions.move(connection, self._consumer, position)
+        await _positions.move(connection, self._consumer, [position])
         left = await shelf.count(entity.entity_id) if entity.entity_id else 0
         return _moved(entity, work.intake.taken, left)
 

@@ -1,8 +1,11 @@
 """What travels from the transport to the transaction: a claimed partition, and the records read under that claim."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
+
+Place = tuple[str, int]
+"""A topic, and the number of one of its partitions."""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,20 @@ class RecordBatch:
     def partition(self) -> int:
         """The partition's number."""
         return self.claim.partition
+
+    @property
+    def place(self) -> Place:
+        """Topic and partition."""
+        return self.claim.topic, self.claim.partition
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes the records' values have."""
+        return sum(len(record.value or b"") for record in self.records)
+
+    def followed_by(self, batch: Self) -> Self:
+        """Return this batch and the next one, of the same claim, as one."""
+        return replace(self, end=batch.end, records=[*self.records, *batch.records], highwater=batch.highwater)
 
 
 class Positions(Protocol):

@@ -19,6 +19,8 @@ class WorkerSettings(Section):
     batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
     # Batches applied at once, of different partitions; the next ones stay in Kafka. It is the back-pressure.
     batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 2
+    # Records of several partitions' batches that share a transaction, at most; with 1 each batch has its own.
+    shared_records_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     # How long a fetch may wait for the first byte, in milliseconds: it delays what shares its connection.
     fetch_wait_ms_max: Annotated[int, Field(ge=10, le=5_000)] = 500
 

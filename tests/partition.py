@@ -75,10 +75,10 @@ class Partition:
         self.registry = FilledRegistry()
         self.codec = Codec(self.registry)
         self.records: list[Record] = []
-        self._projector = Projector(
+        self.projector = Projector(
             plan(load()), self.codec, consumer="projector", policy="last_write_wins", now=lambda: datetime.now(UTC)
         )
-        self.unpark = Unpark(self._projector, self.codec, "projector", names(load()))
+        self.unpark = Unpark(self.projector, self.codec, "projector", names(load()))
 
     async def claim(self) -> int:
         """Take the partition as a worker does, and return the epoch."""
@@ -89,26 +89,35 @@ class Partition:
 
     async def feed(self, *records: Event | tuple[str, bytes | None]) -> Outcome:
         """Append events, or values under a key, and apply them in one batch."""
+        return await self.apply(self.append(*records))
+
+    def append(self, *records: Event | tuple[str, bytes | None]) -> int:
+        """Append events, or values under a key, and return the first one's offset."""
         start = len(self.records)
         for one in records:
             key, value = one if isinstance(one, tuple) else (one.entity_id, self.codec.encode(one))
             self.records.append(Record(len(self.records), NOON_MS + len(self.records), key.encode(), value))
-        return await self.apply(start)
+        return start
 
     async def apply(self, start: int, end: int | None = None) -> Outcome:
         """Apply the records from this offset on, under a claim of its own."""
+        part = await self.claimed(start, end)
+        try:
+            (outcome,) = await self.projector.apply(self.connection, [part])
+        except Exception as error:
+            if not seen_before(error):
+                raise
+            part = replace(part, items=decode(self.records[start:end], self.topic, self.codec))
+            (outcome,) = await self.projector.apply(self.connection, [part], check_known=True)
+        return outcome
+
+    async def claimed(self, start: int, end: int | None = None) -> Slice:
+        """Return the records from this offset on, to be applied under a claim of their own."""
         records = self.records[start:end]
         epoch = await self.claim()
         await self.codec.prepare([record.value for record in records])
         items = decode(records, self.topic, self.codec)
-        part = Slice(self.topic, self.number, epoch, start, start + len(records), items)
-        try:
-            return await self._projector.apply(self.connection, part)
-        except Exception as error:
-            if not seen_before(error):
-                raise
-        part = replace(part, items=decode(records, self.topic, self.codec))
-        return await self._projector.apply(self.connection, part, check_known=True)
+        return Slice(self.topic, self.number, epoch, start, start + len(records), items)
 
     async def retry(self, entity_id: str) -> Moved:
         """Retry an entity that is stopped in this partition only."""

@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from sitelog.projections._database import open_pool
-from sitelog.projections._items import EPOCH, Item, decode
+from sitelog.projections._items import EPOCH, decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._merge import Policy
 from sitelog.projections._positions import PostgresPositions
@@ -36,6 +36,7 @@ class WrittenLog:
         self._planned = planned
         self._codec = Codec()
         self._applied: dict[Place, int] = {}
+        self.shared = 0  # transactions with more than one partition in them
         self.decide(policy)
 
     def decide(self, policy: Policy) -> None:
@@ -45,14 +46,20 @@ class WrittenLog:
             self._planned, self._codec, consumer=PROJECTOR, policy=policy, now=lambda: datetime.now(UTC)
         )
 
-    async def write(self, happened: Iterable[Event | Unreadable], *, sizes: Sequence[int] = ()) -> None:
-        """Append, and apply in batches of these sizes; what is left over is one batch more."""
+    async def write(
+        self, happened: Iterable[Event | Unreadable], *, sizes: Sequence[int] = (), shared: bool = False
+    ) -> None:
+        """Append, and apply in batches of these sizes; what is left over is one batch more.
+
+        `shared`: one batch of each partition in one transaction, or else partition by partition.
+        """
         for one in happened:
             self._append(one)
-        for place in sorted(self.records):
+        places = sorted(self.records)
+        for together in [places] if shared else [[place] for place in places]:
             for size in sizes:
-                await self.apply(place, size)
-            await self.apply(place, len(self.records[place]))
+                await self.apply(together, size)
+            await self.apply(together, max(len(self.records[place]) for place in together))
 
     def _append(self, one: Event | Unreadable) -> None:
         place = one.topic, crc32(one.entity_id.encode()) % self._topics[one.topic].partitions
@@ -66,35 +73,41 @@ class WrittenLog:
         else:
             self.oracle.apply(one, append_time=at)
 
-    async def apply(self, place: Place, size: int) -> None:
-        """Apply the next so many records of a partition under a claim of its own."""
+    async def apply(self, places: Sequence[Place], size: int) -> None:
+        """Apply the next so many records of each partition, under claims of their own."""
+        behind = [place for place in places if self._applied.get(place, 0) < len(self.records[place])]
+        parts = [await self._next(place, size) for place in behind]
+        async with self.pool.acquire() as connection:
+            if not await self._try(connection, parts):
+                for part in parts:  # as a worker does
+                    assert await self._try(connection, [part]) or await self._try(connection, [part], check_known=True)
+        self._applied |= {(part.topic, part.partition): part.end for part in parts}
+
+    async def _next(self, place: Place, size: int) -> Slice:
         start = self._applied.get(place, 0)
         records = self.records[place][start : start + size]
-        if not records:
-            return
-        end = start + len(records)
         position = await PostgresPositions(self.pool, PROJECTOR, "this test", self._planned.projections).claim(
             *place, 1, force=True
         )
         assert position is not None
-        async with self.pool.acquire() as connection:
-            try:
-                await self._try(connection, Slice(*place, position.epoch, start, end, self._items(place, records)))
-            except Exception as error:
-                if not seen_before(error):
-                    raise
-                part = Slice(*place, position.epoch, start, end, self._items(place, records))
-                await self._try(connection, part, check_known=True)
-        self._applied[place] = end
+        items = decode(records, place[0], self._codec)
+        return Slice(*place, position.epoch, start, start + len(records), items)
 
-    def _items(self, place: Place, records: Sequence[Record]) -> list[Item]:
-        return decode(records, place[0], self._codec)
-
-    async def _try(self, connection: Any, part: Slice, *, check_known: bool = False) -> None:
-        outcome = await self._projector.apply(connection, part, check_known=check_known)
-        assert outcome.verdict == "applied"
-        again = await self._projector.apply(connection, part, check_known=check_known)
-        assert again.verdict == "applied_before"
+    async def _try(self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False) -> bool:
+        """Apply, and once more; False where an event is known already."""
+        if not parts:
+            return True
+        try:
+            outcomes = await self._projector.apply(connection, parts, check_known=check_known)
+        except Exception as error:
+            if not seen_before(error):
+                raise
+            return False
+        assert {outcome.verdict for outcome in outcomes} == {"applied"}
+        again = await self._projector.apply(connection, parts, check_known=check_known)
+        assert {outcome.verdict for outcome in again} == {"applied_before"}
+        self.shared += len(parts) > 1
+        return True
 
 
 @asynccontextmanager

@@ -5,17 +5,20 @@ from itertools import count, islice
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sitelog.agents.replay import replay
 from sitelog.projections._table import BULK_ROWS
+from sitelog.streams._event import Event
 from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from tests.histories import Happening, Unreadable, histories
 from tests.lives import Lives
 from tests.oracle import compare
+from tests.partition import Partition, open_partition
 from tests.read_models import LOADED
 from tests.written import WrittenLog, open_log
 
@@ -57,17 +60,62 @@ shared_database = settings(
 
 
 @shared_database
-@given(history=histories(), sizes=st.lists(st.integers(1, 6), max_size=6))
-async def test_tangled_histories(log: WrittenLog, history: list[Happening], sizes: list[int]) -> None:
-    await log.write(renamed(history), sizes=sizes)
+@given(history=histories(), sizes=st.lists(st.integers(1, 6), max_size=6), shared=st.booleans())
+async def test_tangled_histories(log: WrittenLog, history: list[Happening], sizes: list[int], *, shared: bool) -> None:
+    await log.write(renamed(history), sizes=sizes, shared=shared)
     async with log.pool.acquire() as connection:
         assert await compare(connection, log.oracle) == []
 
 
-async def test_lives(log: WrittenLog) -> None:
-    await log.write(islice(Lives(7, sites=40), 1_500), sizes=[500, 300, 1, 1, 1])
+@pytest.mark.parametrize("shared", [False, True])
+async def test_lives(log: WrittenLog, *, shared: bool) -> None:
+    await log.write(islice(Lives(7, sites=40), 1_500), sizes=[500, 300, 1, 1, 1], shared=shared)
+    assert bool(log.shared) is shared
     async with log.pool.acquire() as connection:
         assert await compare(connection, log.oracle) == []
+
+
+@pytest.fixture
+async def partitions(database: Settings) -> AsyncIterator[tuple[Partition, Partition]]:
+    async with open_partition(database) as one:
+        yield one, Partition(one.connection, number=1)
+
+
+def named(site_id: str, name: str) -> Event:
+    values = {"changed_fields": ["name"], "old_values": None, "new_values": {"name": name}}
+    return example("site_updated", event_id=str(uuid4()), site_id=site_id, **values)
+
+
+async def test_a_fenced_partition_keeps_the_others_in_its_transaction_from_nothing(
+    partitions: tuple[Partition, Partition],
+) -> None:
+    one, other = partitions
+    parts = []
+    for partition, site_id in ((one, "site-1"), (other, "site-2")):
+        start = partition.append(example("site_created", event_id=str(uuid4()), site_id=site_id))
+        parts.append(await partition.claimed(start))
+    await one.claim()
+    outcomes = await one.projector.apply(one.connection, parts)
+    assert [outcome.verdict for outcome in outcomes] == ["fenced", "applied"]
+    assert (len(await one.log()), len(await other.log())) == (0, 1)
+
+
+async def test_a_site_in_two_partitions_at_once_fails_their_shared_transaction_and_neither_alone(
+    partitions: tuple[Partition, Partition],
+) -> None:
+    one, other = partitions
+    await one.feed(example("site_created", event_id=str(uuid4()), site_id="site-1"))
+    parts = []
+    for partition in partitions:
+        start = partition.append(named("site-1", f"Named by {partition.number}"))
+        parts.append(await partition.claimed(start))
+    with pytest.raises(asyncpg.CardinalityViolationError):
+        await one.projector.apply(one.connection, parts)
+    assert (len(await one.log()), len(await other.log())) == (1, 0)
+    for part in parts:
+        (outcome,) = await one.projector.apply(one.connection, [part])
+        assert outcome.verdict == "applied"
+    assert (len(await one.log()), len(await other.log())) == (2, 1)
 
 
 async def test_the_first_and_the_last_day_are_days_and_not_infinity(database: Settings) -> None:

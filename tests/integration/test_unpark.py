@@ -14,6 +14,7 @@ import pytest
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._database import connect
 from sitelog.projections._look_positions import stopped_entities
+from sitelog.projections._positions import MOVE
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Halt
@@ -247,8 +248,9 @@ async def test_a_retry_that_dies_leaves_nothing_of_itself(
     publish(partition, "site_created")
     before = await partition.position()
     with monkeypatch.context() as patched:
-        patched.setattr("sitelog.projections._positions.MOVE", "SELECT 1 / 0, $1, $2, $3, $4, $5, $6, $7, $8")
-        with pytest.raises(asyncpg.PostgresError):
+        failing = MOVE.replace("SET next_offset = m.next_offset", "SET next_offset = m.next_offset / 0")
+        patched.setattr("sitelog.projections._positions.MOVE", failing)
+        with pytest.raises(asyncpg.DivisionByZeroError):
             await partition.retry("site-1")
     assert await partition.position() == before
     assert await partition.log() == []

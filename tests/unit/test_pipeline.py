@@ -17,8 +17,11 @@ from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.examples import example
 from tests.partition import Record
 from tests.registries import FilledRegistry
+from tests.until import until
 
 TOPIC = "customer-sites-events"
+SHARED = 100
+SHARED_BYTES = 100_000
 CREATED = Codec().encode(example("site_created"))
 
 
@@ -30,13 +33,34 @@ class Scripted:
         self.tries: list[tuple[list[int], bool]] = []
         self.reasons: list[str | None] = []
 
-    async def apply(self, _: Any, part: Slice, *, check_known: bool = False) -> Outcome:
+    async def apply(self, _: Any, parts: Sequence[Slice], *, check_known: bool = False) -> list[Outcome]:
+        (part,) = parts
         self.tries.append(([item.offset for item in part.items], check_known))
         self.reasons += [item.problem and item.problem.reason for item in part.items]
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return [answer]
+
+
+class Held:
+    """A projector whose transactions wait until they are let go, or fail if they are of several partitions.
+
+    `transactions` are the partitions of each, `verdicts` what becomes of theirs unless they are applied.
+    """
+
+    def __init__(self, *, together: Exception | None = None, **verdicts: Outcome) -> None:
+        self.transactions: list[list[int]] = []
+        self.go = asyncio.Event()
+        self._together = together
+        self._verdicts = verdicts
+
+    async def apply(self, _: Any, parts: Sequence[Slice], **__: bool) -> list[Outcome]:
+        self.transactions.append([part.partition for part in parts])
+        await self.go.wait()
+        if self._together is not None and len(parts) > 1:
+            raise self._together
+        return [self._verdicts.get(f"of_{part.partition}", APPLIED) for part in parts]
 
 
 class Heard:
@@ -44,12 +68,14 @@ class Heard:
 
     def __init__(self) -> None:
         self.applied_to: list[int] = []
+        self.applied_of: list[int] = []
         self.fenced: list[Claim] = []
         self.reclaimed: list[Claim] = []
         self.halts: list[Halt] = []
 
     def applied(self, batch: RecordBatch) -> None:
         self.applied_to.append(batch.end)
+        self.applied_of.append(batch.partition)
 
     def fence(self, claim: Claim) -> None:
         self.fenced.append(claim)
@@ -77,6 +103,25 @@ def seen(constraint: str = "event_log_event_id_key") -> asyncpg.UniqueViolationE
 APPLIED = Outcome("applied", events=1)
 
 
+def pipeline_of(projector: Scripted | Held, heard: Heard, codec: Codec | None = None) -> Pipeline:
+    progress = Progress()
+    return Pipeline(
+        cast("Any", projector),
+        codec or Codec(),
+        pool=lambda: cast("Any", Pool()),
+        consumer=lambda: heard,
+        metrics=Metrics("projector", progress),
+        progress=progress,
+        in_flight_max=2,
+        shared_records_max=SHARED,
+        shared_bytes_max=SHARED_BYTES,
+    )
+
+
+def claim_of(partition: int) -> Claim:
+    return Claim(TOPIC, partition, epoch=7, read_offset=0, applied_offset=0)
+
+
 async def run(
     projector: Scripted,
     records: int = 1,
@@ -86,17 +131,8 @@ async def run(
     value: bytes = CREATED,
 ) -> tuple[Heard, Claim]:
     heard = Heard()
-    progress = Progress()
-    pipeline = Pipeline(
-        cast("Any", projector),
-        codec or Codec(),
-        pool=lambda: cast("Any", Pool()),
-        consumer=lambda: heard,
-        metrics=Metrics("projector", progress),
-        progress=progress,
-        in_flight_max=2,
-    )
-    claim = Claim(TOPIC, 0, epoch=7, read_offset=0, applied_offset=0)
+    pipeline = pipeline_of(projector, heard, codec)
+    claim = claim_of(0)
     await pipeline.submit(batch(claim, records, value))
     await asyncio.sleep(0)
     during(claim)
@@ -104,9 +140,10 @@ async def run(
     return heard, claim
 
 
-def batch(claim: Claim, records: int, value: bytes) -> RecordBatch:
-    read: Sequence[Any] = [Record(offset, 0, b"site-1", value) for offset in range(records)]
-    return RecordBatch(claim, 0, records, read, records)
+def batch(claim: Claim, records: int, value: bytes = CREATED, *, start: int = 0) -> RecordBatch:
+    end = start + records
+    read: Sequence[Any] = [Record(offset, 0, b"site-1", value) for offset in range(start, end)]
+    return RecordBatch(claim, start, end, read, end)
 
 
 async def test_a_batch_that_is_applied_is_told() -> None:
@@ -199,3 +236,148 @@ async def test_whatever_nobody_expects_ends_the_process_by_name() -> None:
     heard, _ = await run(Scripted(RuntimeError("a bug")))
     (halt,) = heard.halts
     assert str(halt) == f"{TOPIC}[0]: RuntimeError: a bug"
+
+
+async def gathered(projector: Held, sizes: Sequence[int]) -> tuple[Heard, Pipeline]:
+    """Two transactions under way, and behind them a batch of so many records of each further partition."""
+    heard = Heard()
+    pipeline = pipeline_of(projector, heard)
+    for partition in range(2):
+        await pipeline.submit(batch(claim_of(partition), 1))
+        await until_in_hand(projector, partition + 1)
+    for partition, records in enumerate(sizes, 2):
+        await pipeline.submit(batch(claim_of(partition), records))
+    return heard, pipeline
+
+
+async def until_in_hand(projector: Held, transactions: int) -> None:
+    async def are_in_hand() -> bool:
+        return len(projector.transactions) >= transactions
+
+    await until("the transactions", are_in_hand, seconds=5)
+
+
+async def test_batches_that_come_meanwhile_share_a_transaction() -> None:
+    projector = Held()
+    heard, pipeline = await gathered(projector, [10, 10, 10])
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [2, 3, 4]]
+    assert sorted(heard.applied_of) == [0, 1, 2, 3, 4]
+
+
+async def test_a_batch_for_which_there_is_no_room_waits_for_the_next_transaction() -> None:
+    projector = Held()
+    _, pipeline = await gathered(projector, [50, 50 - 1])
+    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(4), 2)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    projector.go.set()
+    await waiting
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [2, 3], [4]]
+
+
+async def test_a_large_batch_has_a_transaction_of_its_own_and_nothing_more_is_taken_until_it_begins() -> None:
+    projector = Held()
+    heard, pipeline = await gathered(projector, [])
+    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(2), SHARED)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    projector.go.set()
+    await waiting
+    assert await pipeline.wait_idle(10)
+    assert (projector.transactions, heard.applied_to) == ([[0], [1], [2]], [1, 1, SHARED])
+
+
+async def test_batches_of_one_partition_become_one_and_keep_their_order() -> None:
+    projector = Held()
+    heard, pipeline = await gathered(projector, [])
+    claim = claim_of(0)
+    for start in (1, 11):
+        await pipeline.submit(batch(claim, 10, start=start))
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [0]]
+    assert (sorted(heard.applied_to), heard.halts) == ([1, 1, 21], [])
+
+
+async def test_a_batch_whose_earlier_one_is_done_waits_for_nobody() -> None:
+    projector = Held()
+    heard = Heard()
+    pipeline = pipeline_of(projector, heard)
+    projector.go.set()
+    claim = claim_of(0)
+    for start in range(3):
+        await pipeline.submit(batch(claim, 1, start=start))
+        assert await pipeline.wait_idle(10)
+    assert heard.applied_to == [1, 2, 3]
+
+
+async def test_a_batch_of_the_next_claim_doesnt_mix_with_those_of_the_one_before() -> None:
+    projector = Held()
+    _, pipeline = await gathered(projector, [10])
+    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(2), 10)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    projector.go.set()
+    await waiting
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [2], [2]]
+
+
+async def test_a_group_waits_for_its_partitions_earlier_batches_and_gathers_meanwhile() -> None:
+    projector = Held()
+    heard = Heard()
+    pipeline = pipeline_of(projector, heard)
+    claim = claim_of(0)
+    await pipeline.submit(batch(claim, 1))
+    await until_in_hand(projector, 1)
+    await pipeline.submit(batch(claim, 1, start=1))  # there is room for a second transaction, but not for this one
+    await pipeline.submit(batch(claim_of(1), 1))
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [0, 1]]
+
+
+async def test_large_values_are_a_full_transaction_too() -> None:
+    projector = Held()
+    _, pipeline = await gathered(projector, [])
+    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(2), 2, bytes(SHARED_BYTES // 2))))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    projector.go.set()
+    await waiting
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [2]]
+
+
+async def test_where_a_shared_transaction_fails_each_batch_has_its_own() -> None:
+    projector = Held(together=asyncpg.NumericValueOutOfRangeError("integer out of range"))
+    heard, pipeline = await gathered(projector, [10, 10])
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [2, 3], [2], [3]]
+    assert (sorted(heard.applied_of), heard.halts) == ([0, 1, 2, 3], [])
+
+
+async def test_a_fenced_batch_keeps_those_in_its_transaction_from_nothing() -> None:
+    projector = Held(of_2=Outcome("fenced"), of_3=Outcome("lost"))
+    heard, pipeline = await gathered(projector, [10, 10, 10])
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+    assert ([claim.partition for claim in heard.fenced], [claim.partition for claim in heard.reclaimed]) == ([2], [3])
+    assert sorted(heard.applied_of) == [0, 1, 4]
+
+
+async def test_a_claim_that_is_over_leaves_those_in_its_transaction_alone() -> None:
+    projector = Held()
+    heard, pipeline = await gathered(projector, [])
+    claims = [claim_of(2), claim_of(3)]
+    for claim in claims:
+        await pipeline.submit(batch(claim, 10))
+    claims[0].void = True
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+    assert projector.transactions == [[0], [1], [3]]
+    assert sorted(heard.applied_of) == [0, 1, 3]
