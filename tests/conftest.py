@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
+    """Prepare the process, and refuse what can't be tested."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control starts what is in the background so, and every child inherits it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    refuse_stale()
+
+
+def refuse_stale() -> None:
     """Refuse to test what isn't the source: a compiled module hides the file that it was made of."""
     stale = [
         str(source.relative_to(ROOT))
