@@ -2,6 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+# The first time, lint and types are checked on one core while what is compiled is compiled on the other.
+MAKEFLAGS += -j2
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -68,21 +70,21 @@ down: setup ## Stop what `make up` or `make demo` has started; the data stays
 status: setup ## Say what is running, and where
 	$(BIN)/sitelog status
 
-test: lint types ## Run every check and every test, on real Kafka and Postgres
+test: setup lint types ## Run every check and every test, on real Kafka and Postgres
 	@# In this order: xdist by itself would begin with the files of the most tests.
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 
 unit: setup ## Run the tests that need no services: seconds
 	$(BIN)/pytest -m 'not services'
 
-lint: setup ## Check style, format and which package imports which
+lint: .venv/.complete ## Check style, format and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	PYTHONPATH=.typing $(BIN)/lint-imports
 	$(BIN)/yamllint --strict compose.yaml deploy/config deploy/kubernetes deploy/monitoring .yamllint.yaml .pre-commit-config.yaml
 
-types: setup ## Check the types, strictly
-	MYPYPATH=.typing $(BIN)/mypy
+types: .venv/.complete ## Check the types, strictly
+	MYPYPATH=.typing $(BIN)/mypy --cache-dir .mypy_cache/types
 
 bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same topic: docs/benchmarks.md has the figures
 	$(BIN)/python -m tests.benchmarks $(ARGS)
