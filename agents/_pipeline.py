@@ -70,7 +70,6 @@ class Group:
     def __init__(self, records_max: int, bytes_max: int) -> None:
         self.batches: dict[Place, RecordBatch] = {}
         self.begun = asyncio.Event()
-        self.is_done = False
         self.earlier: set[Group] = set()
         self.later: set[Group] = set()
         self._records_left = records_max
@@ -93,8 +92,9 @@ class Group:
         first = self.batches.get(batch.place)
         self.batches[batch.place] = batch if first is None else first.followed_by(batch)
         self._records_left -= len(batch.records)
-        self._bytes_left -= batch.bytes
-        if earlier is not None and earlier is not self and not earlier.is_done:
+        if not self.is_full:
+            self._bytes_left -= batch.bytes
+        if earlier is not None and earlier is not self:
             self.earlier.add(earlier)
             earlier.later.add(self)
         self._changed.set()
@@ -106,9 +106,7 @@ class Group:
             await self._changed.wait()
 
     def done(self) -> None:
-        """Let those go on that wait for this group, and forget the batches: the group is known until the next comes."""
-        self.is_done = True
-        self.batches.clear()
+        """Let those go on that wait for this group."""
         for group in self.later:
             group.earlier.discard(self)
             group._changed.set()  # noqa: SLF001 - another one of these
@@ -144,7 +142,7 @@ class Pipeline:
         self._room = asyncio.Semaphore(in_flight_max)
         self._shared_max = (shared_records_max, shared_bytes_max)
         self._gathering: Group | None = None
-        self._latest: dict[Place, Group] = {}
+        self._latest: dict[Place, Group] = {}  # of those that aren't done
         self._running: set[asyncio.Task[None]] = set()
         self._wary: dict[Place, int] = {}
 
@@ -182,6 +180,7 @@ class Pipeline:
             if len(jobs) == 1 or not await self._apply_together(jobs):
                 await asyncio.gather(*map(self._apply_alone, jobs))
             group.done()
+            self._latest = {place: latest for place, latest in self._latest.items() if latest is not group}
 
     async def _begin(self, batch: RecordBatch) -> Job | None:
         with self._halting(batch):
@@ -205,7 +204,8 @@ class Pipeline:
             log.info("%d batches can't share a transaction: %s", len(live), type(error).__name__)
             return False
         for job, outcome in zip(live, outcomes, strict=True):
-            self._settle(job, outcome)
+            with self._halting(job.batch):
+                self._settle(job, outcome)
         return True
 
     async def _apply_alone(self, job: Job) -> None:

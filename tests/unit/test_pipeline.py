@@ -257,11 +257,25 @@ async def until_in_hand(projector: Held, transactions: int) -> None:
     await until("the transactions", are_in_hand, seconds=5)
 
 
+async def let_go(projector: Held, pipeline: Pipeline) -> None:
+    projector.go.set()
+    assert await pipeline.wait_idle(10)
+
+
+async def submit_late(projector: Held, pipeline: Pipeline, late: RecordBatch) -> None:
+    """Submit a batch that isn't taken before the transactions under way are let go."""
+    waiting = asyncio.create_task(pipeline.submit(late))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    projector.go.set()
+    await waiting
+    assert await pipeline.wait_idle(10)
+
+
 async def test_batches_that_come_meanwhile_share_a_transaction() -> None:
     projector = Held()
     heard, pipeline = await gathered(projector, [10, 10, 10])
-    projector.go.set()
-    assert await pipeline.wait_idle(10)
+    await let_go(projector, pipeline)
     assert projector.transactions == [[0], [1], [2, 3, 4]]
     assert sorted(heard.applied_of) == [0, 1, 2, 3, 4]
 
@@ -269,24 +283,14 @@ async def test_batches_that_come_meanwhile_share_a_transaction() -> None:
 async def test_a_batch_for_which_there_is_no_room_waits_for_the_next_transaction() -> None:
     projector = Held()
     _, pipeline = await gathered(projector, [50, 50 - 1])
-    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(4), 2)))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    projector.go.set()
-    await waiting
-    assert await pipeline.wait_idle(10)
+    await submit_late(projector, pipeline, batch(claim_of(4), 2))
     assert projector.transactions == [[0], [1], [2, 3], [4]]
 
 
 async def test_a_large_batch_has_a_transaction_of_its_own_and_nothing_more_is_taken_until_it_begins() -> None:
     projector = Held()
     heard, pipeline = await gathered(projector, [])
-    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(2), SHARED)))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    projector.go.set()
-    await waiting
-    assert await pipeline.wait_idle(10)
+    await submit_late(projector, pipeline, batch(claim_of(2), SHARED))
     assert (projector.transactions, heard.applied_to) == ([[0], [1], [2]], [1, 1, SHARED])
 
 
@@ -296,8 +300,7 @@ async def test_batches_of_one_partition_become_one_and_keep_their_order() -> Non
     claim = claim_of(0)
     for start in (1, 11):
         await pipeline.submit(batch(claim, 10, start=start))
-    projector.go.set()
-    assert await pipeline.wait_idle(10)
+    await let_go(projector, pipeline)
     assert projector.transactions == [[0], [1], [0]]
     assert (sorted(heard.applied_to), heard.halts) == ([1, 1, 21], [])
 
@@ -317,12 +320,7 @@ async def test_a_batch_whose_earlier_one_is_done_waits_for_nobody() -> None:
 async def test_a_batch_of_the_next_claim_doesnt_mix_with_those_of_the_one_before() -> None:
     projector = Held()
     _, pipeline = await gathered(projector, [10])
-    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(2), 10)))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    projector.go.set()
-    await waiting
-    assert await pipeline.wait_idle(10)
+    await submit_late(projector, pipeline, batch(claim_of(2), 10))
     assert projector.transactions == [[0], [1], [2], [2]]
 
 
@@ -334,29 +332,24 @@ async def test_a_group_waits_for_its_partitions_earlier_batches_and_gathers_mean
     await pipeline.submit(batch(claim, 1))
     await until_in_hand(projector, 1)
     await pipeline.submit(batch(claim, 1, start=1))  # there is room for a second transaction, but not for this one
+    for _ in range(50):  # turns of the loop: more than it would take to begin
+        await asyncio.sleep(0)
     await pipeline.submit(batch(claim_of(1), 1))
-    projector.go.set()
-    assert await pipeline.wait_idle(10)
+    await let_go(projector, pipeline)
     assert projector.transactions == [[0], [0, 1]]
 
 
 async def test_large_values_are_a_full_transaction_too() -> None:
     projector = Held()
     _, pipeline = await gathered(projector, [])
-    waiting = asyncio.create_task(pipeline.submit(batch(claim_of(2), 2, bytes(SHARED_BYTES // 2))))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    projector.go.set()
-    await waiting
-    assert await pipeline.wait_idle(10)
+    await submit_late(projector, pipeline, batch(claim_of(2), 2, bytes(SHARED_BYTES // 2)))
     assert projector.transactions == [[0], [1], [2]]
 
 
 async def test_where_a_shared_transaction_fails_each_batch_has_its_own() -> None:
     projector = Held(together=asyncpg.NumericValueOutOfRangeError("integer out of range"))
     heard, pipeline = await gathered(projector, [10, 10])
-    projector.go.set()
-    assert await pipeline.wait_idle(10)
+    await let_go(projector, pipeline)
     assert projector.transactions == [[0], [1], [2, 3], [2], [3]]
     assert (sorted(heard.applied_of), heard.halts) == ([0, 1, 2, 3], [])
 
@@ -364,8 +357,7 @@ async def test_where_a_shared_transaction_fails_each_batch_has_its_own() -> None
 async def test_a_fenced_batch_keeps_those_in_its_transaction_from_nothing() -> None:
     projector = Held(of_2=Outcome("fenced"), of_3=Outcome("lost"))
     heard, pipeline = await gathered(projector, [10, 10, 10])
-    projector.go.set()
-    assert await pipeline.wait_idle(10)
+    await let_go(projector, pipeline)
     assert ([claim.partition for claim in heard.fenced], [claim.partition for claim in heard.reclaimed]) == ([2], [3])
     assert sorted(heard.applied_of) == [0, 1, 4]
 
@@ -377,7 +369,26 @@ async def test_a_claim_that_is_over_leaves_those_in_its_transaction_alone() -> N
     for claim in claims:
         await pipeline.submit(batch(claim, 10))
     claims[0].void = True
-    projector.go.set()
-    assert await pipeline.wait_idle(10)
+    await let_go(projector, pipeline)
     assert projector.transactions == [[0], [1], [3]]
     assert sorted(heard.applied_of) == [0, 1, 3]
+
+
+async def test_what_nobody_expects_after_a_shared_transaction_ends_the_process_too() -> None:
+    class Deaf(Heard):
+        def applied(self, batch: RecordBatch) -> None:
+            raise RuntimeError(f"a bug with {batch.partition}")
+
+    projector = Held()
+    heard = Deaf()
+    pipeline = pipeline_of(projector, heard)
+    claim = claim_of(0)
+    await pipeline.submit(batch(claim, 1))
+    await until_in_hand(projector, 1)
+    await pipeline.submit(batch(claim, 1, start=1))
+    await pipeline.submit(batch(claim_of(1), 1))
+    await let_go(projector, pipeline)
+    assert projector.transactions == [[0], [0, 1]]
+    assert [str(halt).partition(": ")[2] for halt in heard.halts] == [
+        f"RuntimeError: a bug with {partition}" for partition in (0, 0, 1)
+    ]
