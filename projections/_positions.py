@@ -144,7 +144,13 @@ async def _claim(connection: Any, claim: tuple[Any, ...]) -> Any:
         raise
 
 
-async def lock(connection: Any, consumer: str, places: Iterable[Place]) -> dict[Place, Locked]:
+async def lock(connection: Any, consumer: str, topic: str, partition: int) -> Locked | None:
+    """Lock and return the position, None where nobody has claimed the partition yet."""
+    place = (topic, partition)
+    return (await lock_all(connection, consumer, [place])).get(place)
+
+
+async def lock_all(connection: Any, consumer: str, places: Iterable[Place]) -> dict[Place, Locked]:
     """Lock and return the positions; those that nobody has claimed yet are missing."""
     topics, partitions = zip(*places, strict=True)
     rows = await connection.fetch(LOCK, consumer, topics, partitions)

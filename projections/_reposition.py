@@ -50,8 +50,7 @@ async def reposition(connection: Any, decided: Reposition) -> int | None:
     where = (decided.consumer, decided.topic, decided.partition)
     async with connection.transaction():
         is_new = await connection.fetchval(ENSURE, *where, decided.by) is not None
-        place = (decided.topic, decided.partition)
-        position = (await _positions.lock(connection, decided.consumer, [place])).get(place)
+        position = await _positions.lock(connection, *where)
         if position is None:
             raise ConfigError(
                 f"{decided.topic}[{decided.partition}] is not in sitelog.log_partition: check kafka_config.topics, "

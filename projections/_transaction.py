@@ -1,7 +1,7 @@
 """Record batches in one transaction: positions, log, read models, parked events and conflicts, or nothing."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -10,7 +10,7 @@ from zlib import crc32
 
 from sitelog.projections import _conflicts, _log, _positions
 from sitelog.projections._fold import Fold
-from sitelog.projections._intake import Intake
+from sitelog.projections._intake import Intake, Taken
 from sitelog.projections._items import Item, reread
 from sitelog.projections._merge import Policy
 from sitelog.projections._parked import Shelf, Status
@@ -82,6 +82,16 @@ class Work:
     fold: Fold
     intake: Intake
 
+    @property
+    def log_partition(self) -> int:
+        """Whose records they are."""
+        return self.lot.position.log_partition
+
+    @property
+    def taken(self) -> Taken:
+        """What came of the records."""
+        return self.intake.taken
+
 
 class Projector:
     """Applies slices of partitions for one consumer. `now` is asked once per transaction for the ingest time."""
@@ -103,7 +113,7 @@ class Projector:
         every batch isn't free.
         """
         async with connection.transaction():
-            positions = await _positions.lock(connection, self._consumer, [part.place for part in parts])
+            positions = await _positions.lock_all(connection, self._consumer, [part.place for part in parts])
             outcomes = [Outcome(judge(positions.get(part.place), part)) for part in parts]
             going = [part for part, outcome in zip(parts, outcomes, strict=True) if outcome.verdict == "applied"]
             if not going:
@@ -114,10 +124,10 @@ class Projector:
                 position = work.lot.position
                 position.next_offset = part.end
                 position.anchor = crc32(part.items[-1].value or b"")
-                position.last_event_time = work.intake.taken.last_event_time or position.last_event_time
+                position.last_event_time = work.taken.last_event_time or position.last_event_time
             await _positions.move(connection, self._consumer, [work.lot.position for work in works])
         for work in works:
-            self._stored_schemas |= work.intake.taken.fingerprints
+            self._stored_schemas |= work.taken.fingerprints
         applied = map(_outcome, works)
         return [next(applied) if outcome.verdict == "applied" else outcome for outcome in outcomes]
 
@@ -127,7 +137,7 @@ class Projector:
         lots = [await self._lot(connection, positions[part.place], part, check_known=check_known) for part in parts]
         works = await self.begin(connection, lots, check_known=check_known)
         for part, work in zip(parts, works, strict=True):
-            work.intake.taken.duplicates += len(part.items) - len(work.lot.items)
+            work.taken.duplicates += len(part.items) - len(work.lot.items)
             for piece in pieces(work.lot.items, TAKEN_AT_ONCE):
                 work.intake.take_all(piece)
                 await asyncio.sleep(0)
@@ -152,22 +162,7 @@ class Projector:
             if check_known or (lot.stopped and event.entity_id in lot.stopped)
         ]
         known = await _log.known(connection, suspects) if suspects else ()
-        return [
-            Work(
-                lot,
-                fold,
-                Intake(
-                    fold,
-                    lot.position.log_partition,
-                    lot.position.log_seq,
-                    now,
-                    stopped=lot.stopped,
-                    waiting=lot.waiting,
-                    known=known,
-                ),
-            )
-            for lot, fold in zip(lots, folds, strict=True)
-        ]
+        return [Work(lot, fold, _intake(lot, fold, now, known)) for lot, fold in zip(lots, folds, strict=True)]
 
     async def _stopped(
         self, shelf: Shelf, position: Locked, topic: str, items: Sequence[Item]
@@ -187,18 +182,16 @@ class Projector:
     async def write(self, connection: Any, works: Sequence[Work]) -> None:
         """Write all that was taken, and bring the locked positions up to it; writing these is the caller's."""
         now = self._now()
-        taken = [work.intake.taken for work in works]
-        await self._store_schemas(connection, set().union(*(one.fingerprints for one in taken)))
-        numbers = [work.lot.position.log_partition for work in works]
-        await _log.append(connection, [(n, t.log) for n, t in zip(numbers, taken, strict=True)], works[0].intake.now)
-        await self._tables.write(connection, [(n, work.fold) for n, work in zip(numbers, works, strict=True)])
-        await _conflicts.record(connection, [row for one in taken for row in one.conflicts])
+        await self._store_schemas(connection, set().union(*(work.taken.fingerprints for work in works)))
+        await _log.append(connection, [(work.log_partition, work.taken.log) for work in works], works[0].intake.now)
+        await self._tables.write(connection, [(work.log_partition, work.fold) for work in works])
+        await _conflicts.record(connection, [row for work in works for row in work.taken.conflicts])
         for work in works:
             work.lot.position.log_seq = work.intake.log_seq
             await self._put_aside(work, now)
 
     async def _put_aside(self, work: Work, now: datetime) -> None:
-        taken, shelf = work.intake.taken, work.lot.shelf
+        taken, shelf = work.taken, work.lot.shelf
         if taken.parked or taken.closed:
             await shelf.put(list(taken.parked.values()), now)
             await shelf.close(taken.closed, now, self._consumer)
@@ -225,8 +218,15 @@ def _events(lot: Lot) -> list[Event]:
     return [item.event for item in items if item.event is not None]
 
 
+def _intake(lot: Lot, fold: Fold, now: datetime, known: Iterable[str]) -> Intake:
+    position = lot.position
+    return Intake(
+        fold, position.log_partition, position.log_seq, now, stopped=lot.stopped, waiting=lot.waiting, known=known
+    )
+
+
 def _outcome(work: Work) -> Outcome:
-    taken = work.intake.taken
+    taken = work.taken
     statuses = [row.status for row in taken.parked.values() if row.item.parked_id is None]
     return Outcome(
         "applied",

@@ -172,8 +172,7 @@ class Unpark:
 
     async def _move(self, connection: Any, task: _Task, limit: int) -> Moved:
         entity = task.entity
-        place = (entity.topic, entity.partition)
-        position = (await _positions.lock(connection, self._consumer, [place])).get(place)
+        position = await _positions.lock(connection, self._consumer, entity.topic, entity.partition)
         if position is None:
             raise Halt(f"{entity.topic}[{entity.partition}]: {self._consumer} has parked events, but no position")
         await self._refuse_other_read_models(connection, entity)
@@ -189,7 +188,7 @@ class Unpark:
         position.parked_entities = await shelf.stopped_entities()
         await _positions.move(connection, self._consumer, [position])
         left = await shelf.count(entity.entity_id) if entity.entity_id else 0
-        return _moved(entity, work.intake.taken, left)
+        return _moved(entity, work.taken, left)
 
     async def _refuse_other_read_models(self, connection: Any, entity: Stopped) -> None:
         """Raise Halt unless the position's read models are ours: one that we don't know would lack these events."""

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from sitelog.projections._database import connect
 from sitelog.projections._items import decode
@@ -16,6 +17,7 @@ from sitelog.projections._transaction import Outcome, Projector, Slice
 from sitelog.projections._unpark import Discard, Moved, Unpark
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
+from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from tests.registries import FilledRegistry
 
@@ -62,6 +64,16 @@ class Pool:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
         yield self._connection
+
+
+def event(kind: str, site_id: str = "site-1", **values: Any) -> Event:
+    """An example of this type that nobody has appended before."""
+    return example(kind, event_id=str(uuid4()), site_id=site_id, **values)
+
+
+def renamed(site_id: str = "site-1", name: str = "Another Name") -> Event:
+    """A new name for a site."""
+    return event("site_updated", site_id, changed_fields=["name"], old_values=None, new_values={"name": name})
 
 
 class Partition:

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from sitelog.agents.replay import replay
 from sitelog.projections._table import BULK_ROWS
-from sitelog.streams._event import Event
 from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from tests.histories import Happening, Unreadable, histories
 from tests.lives import Lives
 from tests.oracle import compare
-from tests.partition import Partition, open_partition
+from tests.partition import Partition, event, open_partition, renamed
 from tests.read_models import LOADED
 from tests.written import WrittenLog, open_log
 
@@ -38,7 +37,7 @@ async def log(request: pytest.FixtureRequest, database: Settings) -> AsyncIterat
     assert report.events == len(log.oracle.applied)
 
 
-def renamed(history: list[Happening]) -> list[Happening]:
+def told_apart(history: list[Happening]) -> list[Happening]:
     """The same with sites, territories and event ids that no history before had: they all share one database."""
     number = next(NUMBERS)
 
@@ -62,7 +61,7 @@ shared_database = settings(
 @shared_database
 @given(history=histories(), sizes=st.lists(st.integers(1, 6), max_size=6), shared=st.booleans())
 async def test_tangled_histories(log: WrittenLog, history: list[Happening], sizes: list[int], *, shared: bool) -> None:
-    await log.write(renamed(history), sizes=sizes, shared=shared)
+    await log.write(told_apart(history), sizes=sizes, shared=shared)
     async with log.pool.acquire() as connection:
         assert await compare(connection, log.oracle) == []
 
@@ -81,18 +80,13 @@ async def partitions(database: Settings) -> AsyncIterator[tuple[Partition, Parti
         yield one, Partition(one.connection, number=1)
 
 
-def named(site_id: str, name: str) -> Event:
-    values = {"changed_fields": ["name"], "old_values": None, "new_values": {"name": name}}
-    return example("site_updated", event_id=str(uuid4()), site_id=site_id, **values)
-
-
 async def test_a_fenced_partition_keeps_the_others_in_its_transaction_from_nothing(
     partitions: tuple[Partition, Partition],
 ) -> None:
     one, other = partitions
     parts = []
     for partition, site_id in ((one, "site-1"), (other, "site-2")):
-        start = partition.append(example("site_created", event_id=str(uuid4()), site_id=site_id))
+        start = partition.append(event("site_created", site_id))
         parts.append(await partition.claimed(start))
     await one.claim()
     outcomes = await one.projector.apply(one.connection, parts)
@@ -104,10 +98,10 @@ async def test_a_site_in_two_partitions_at_once_fails_their_shared_transaction_a
     partitions: tuple[Partition, Partition],
 ) -> None:
     one, other = partitions
-    await one.feed(example("site_created", event_id=str(uuid4()), site_id="site-1"))
+    await one.feed(event("site_created"))
     parts = []
     for partition in partitions:
-        start = partition.append(named("site-1", f"Named by {partition.number}"))
+        start = partition.append(renamed(name=f"Named by {partition.number}"))
         parts.append(await partition.claimed(start))
     with pytest.raises(asyncpg.CardinalityViolationError):
         await one.projector.apply(one.connection, parts)

@@ -5,8 +5,6 @@ import sys
 from collections.abc import AsyncIterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -18,12 +16,11 @@ from sitelog.projections._positions import MOVE
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Halt
-from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from tests.commands import config_file
 from tests.conftest import Services
 from tests.lives import Lives
-from tests.partition import Partition, open_partition
+from tests.partition import Partition, event, open_partition, renamed
 from tests.rig import Rig, open_rig
 from tests.until import until
 
@@ -44,14 +41,6 @@ async def partition(database: Settings) -> AsyncIterator[Partition]:
 async def rig(services: Services, database_template: str) -> AsyncIterator[Rig]:
     async with open_rig(services, database_template) as rig:
         yield rig
-
-
-def event(kind: str, site_id: str = "site-1", **values: Any) -> Event:
-    return example(kind, event_id=str(uuid4()), site_id=site_id, **values)
-
-
-def renamed(site_id: str = "site-1", name: str = "Another Name") -> Event:
-    return event("site_updated", site_id, changed_fields=["name"], old_values=None, new_values={"name": name})
 
 
 def framed(partition: Partition, of: Event) -> tuple[str, bytes]:
