@@ -2,8 +2,6 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-# The first time, lint and types are checked on one core while what is compiled is compiled on the other.
-MAKEFLAGS += -j2
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -70,7 +68,9 @@ down: setup ## Stop what `make up` or `make demo` has started; the data stays
 status: setup ## Say what is running, and where
 	$(BIN)/sitelog status
 
-test: setup lint types ## Run every check and every test, on real Kafka and Postgres
+test: ## Run every check and every test, on real Kafka and Postgres
+	@# The first time, lint and types are checked on one core while what is compiled is compiled on the other.
+	@$(MAKE) --no-print-directory -j2 setup lint types
 	@# In this order: xdist by itself would begin with the files of the most tests.
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(LONGEST) tests
 
