@@ -13,11 +13,11 @@ _MIB = 1_048_576
 class WorkerSettings(Section):
     """A worker's limits. Seconds, unless the name says otherwise."""
 
-    # Records of one transaction at most: the more of them meet in one row, the fewer writes; a redo costs as many.
+    # Records of one poll at most: the more of them meet in one row, the fewer writes; a redo costs as many.
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 16_000
     # Bytes of one partition's fetch; two of them in flight stay far below the 300 MB of a worker.
     batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
-    # Batches applied at once, of different partitions; the next ones stay in Kafka. It is the back-pressure.
+    # Transactions at once, of different partitions; the next batches stay in Kafka. It is the back-pressure.
     batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 2
     # Records of several partitions' batches that share a transaction, at most; with 1 each batch has its own.
     shared_records_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000
