@@ -1,7 +1,7 @@
 """The Kafka side of the transport: runs in Faust's consumer thread, where aiokafka lives."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -13,6 +13,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from sitelog.streams._batch import Position
+from sitelog.streams._fetched import LeanRecords, LeanResult
 from sitelog.streams.errors import Halt, Retry, UnavailableError
 
 OFFSETS_TIMEOUT_SECONDS: Final = 15.0
@@ -21,6 +22,8 @@ LEAVE_TIMEOUT_SECONDS: Final = 1.5
 ANCHOR_TIMEOUT_SECONDS: Final = 10.0
 
 FIRST_POLL_RECORDS: Final = 500
+FETCHES_MAX: Final = 4
+"""Polls' worth of bytes that one answer of a broker may have."""
 GROWTH: Final = 8
 """The first polls bring little, each so many times more than the one before: a start shows soon that it works."""
 
@@ -31,24 +34,6 @@ EXIT_BELOW_START: Final = 74
 EXIT_OTHER_TOPIC: Final = 76
 
 
-class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Hands records over as the parser made them: a frozen dataclass for each costs as much as reading its bytes."""
-
-    def _consumer_record(self, _: Any, record: Any) -> Any:
-        return record
-
-    def _unpack_records(self) -> Iterator[Any]:
-        """Yield the records. Raises Halt at one that aiokafka can't get past: brokers don't check header names."""
-        try:
-            yield from super()._unpack_records()
-        except UnicodeDecodeError as error:
-            raise Halt(
-                f"{self._tp.topic}[{self._tp.partition}]: expected header names in UTF-8 in the record at offset "
-                f"{self.next_fetch_offset}, got {error.object!r}. Skip it with `sitelog position set`, and have its "
-                "producer mended"
-            ) from error
-
-
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """Adds to Faust's consumer thread what a position in Postgres needs: checked seeks, watched errors."""
 
@@ -57,8 +42,10 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        # The fetcher has no other place for it; a worker's process has no other consumer.
-        fetcher.PartitionRecords = LeanRecords
+        # The fetcher has no other place for them; a worker's process has no other consumer.
+        fetcher.PartitionRecords, fetcher.FetchResult = LeanRecords, LeanResult
+        # What has come and isn't taken yet: all partitions together, where Faust sets each one's share only.
+        consumer._fetch_max_bytes = FETCHES_MAX * self.app.poll_bytes_max  # noqa: SLF001
         # Faust hard-codes 1500 ms: an idle long poll then delays the bounds check on its connection by as much.
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms_max  # noqa: SLF001
         return consumer
@@ -95,6 +82,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         # it would neither heartbeat nor rejoin, and go on as a zombie.
         consumer._coordinator.check_errors()  # noqa: SLF001
         bound = self._records_max if max_records is None else min(self._records_max, max_records)
+        LeanResult.bytes_left = self.app.poll_bytes_max
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, bound)
         if fetched and bound != max_records:
             self._records_max *= GROWTH
@@ -143,6 +131,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     async def _read_one(self, consumer: Any, tp: TP) -> bytes | None:
         while True:
+            LeanResult.bytes_left = self.app.poll_bytes_max
             fetched = await consumer._fetcher.fetched_records([tp], timeout=1.0, max_records=1)  # noqa: SLF001
             for record in fetched.get(tp, ()):
                 value: bytes | None = record.value

@@ -51,6 +51,7 @@ class BatchApp(faust.App):
     fence_grace_seconds: float
     drain_seconds: float
     fetch_wait_ms_max: int
+    poll_bytes_max: int
 
 
 def group_id(consumer: str) -> str:
@@ -111,4 +112,5 @@ def build_app(
     app.fence_grace_seconds = worker.fence_grace_seconds
     app.drain_seconds = worker.drain_seconds
     app.fetch_wait_ms_max = worker.fetch_wait_ms_max
+    app.poll_bytes_max = worker.batch_bytes_max
     return app

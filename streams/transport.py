@@ -46,6 +46,7 @@ class BatchConsumer(driver.Consumer):
         self.claims: dict[TP, Claim] = {}
         self._claiming: dict[TP, asyncio.Task[None]] = {}
         self._claims_changed = asyncio.Event()
+        self._progressed = asyncio.Event()
         self._term = object()  # replaced by every rebalance: what was begun under another term is void
         self._hints: dict[TP, int] = {}
         self._hinted: dict[TP, int] = {}
@@ -83,6 +84,7 @@ class BatchConsumer(driver.Consumer):
         self._hints.clear()
         self._hinted.clear()
         self._claims_changed.set()
+        self._progressed.set()
 
     # Claims.
 
@@ -177,6 +179,7 @@ class BatchConsumer(driver.Consumer):
         except KafkaError as error:
             self.halt(Halt(f"Kafka refused: {error!r}", EXIT_COORDINATOR))
         except Halt as halt:
+            await self._apply_what_was_read()
             self.halt(halt)
         except Exception as error:
             self.log.exception("reading failed")
@@ -210,6 +213,14 @@ class BatchConsumer(driver.Consumer):
             return  # read under an assignment that is over
         for tp, records in fetched.items():
             await self._deliver(tp, records)
+
+    async def _apply_what_was_read(self) -> None:
+        """Wait till everything before a record that ends the process is applied: whoever skips it skips only that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.app.drain_seconds):
+                while any(claim.applied_offset < claim.read_offset for claim in self.claims.values()):
+                    self._progressed.clear()
+                    await self._progressed.wait()
 
     async def _reclaim_out_of_range(self, error: OffsetOutOfRangeError) -> None:
         """Claim anew what Kafka has no longer: the check of the bounds knows how much is gone, or that nothing is."""
@@ -278,6 +289,7 @@ class BatchConsumer(driver.Consumer):
     def applied(self, batch: RecordBatch) -> None:
         """Take note that a batch was committed to Postgres."""
         batch.claim.applied_offset = batch.end
+        self._progressed.set()
         if not batch.claim.void:
             self._hints[TP(batch.topic, batch.partition)] = batch.end
 

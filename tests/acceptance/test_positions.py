@@ -195,9 +195,11 @@ async def test_rule_9_a_record_that_the_client_cant_get_past_ends_the_worker_wit
 
     said = await last_words(await new_rig.launch(), 70)
     await recreate_topics(new_rig.settings)  # no client in any later test gets past it either
+    applied = await new_rig.connection.fetchval("SELECT max(next_offset) FROM sitelog.consumer_position")
 
     assert "customer-sites-events[0]: expected header names in UTF-8 in the record at offset 1, got b'\\xff" in said
     assert "Skip it with `sitelog position set`" in said
+    assert applied == 1  # nothing before it is skipped with it
 
 
 def rewritten(batch: bytes, replaced: dict[bytes, bytes]) -> bytearray:

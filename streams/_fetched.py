@@ -1,0 +1,103 @@
+"""What a fetch has brought for one partition, handed out within bounds: of records, and of bytes once decompressed."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, ClassVar, Final
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+
+from sitelog.streams.errors import Halt
+
+TAKEN_AT_ONCE: Final = 16
+"""Records between two looks at their bytes: by so many at most the bound is exceeded."""
+
+
+class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """Hands records over as the parser made them: a frozen dataclass for each costs as much as reading its bytes."""
+
+    _batch: Any = None
+    _rest: Iterator[Any] = iter(())
+    _unreadable: UnicodeDecodeError | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # It knows this object, which would so keep megabytes until the next garbage collection.
+        self._records_iterator = None
+
+    def take(self, records_max: int, bytes_max: int) -> tuple[list[Any], int]:
+        """Return the next records and their bytes: no more than the bounds allow, and one at least if there is any.
+
+        Raises Halt once the next record is one that aiokafka can't get past: brokers don't check header names.
+        """
+        taken: list[Any] = []
+        size = 0
+        while len(taken) < records_max and size < bytes_max and self._is_open():
+            piece = self._piece(min(TAKEN_AT_ONCE, records_max - len(taken)))
+            taken += piece
+            size += sum([len(record.value or b"") for record in piece])
+        if self._unreadable is not None and not taken:
+            raise Halt(
+                f"{self._tp.topic}[{self._tp.partition}]: expected header names in UTF-8 in the record at offset "
+                f"{self.next_fetch_offset}, got {self._unreadable.object!r}. Skip it with `sitelog position set`, and "
+                "have its producer mended"
+            )
+        return taken, size
+
+    def has_more(self) -> bool:
+        """Tell whether there is anything left, if only an error."""
+        return self._batch is not None or self._records.has_next()
+
+    def _is_open(self) -> bool:
+        """Open the next of Kafka's own batches, unless one is open; False where there is none, or it can't be read."""
+        while self._batch is None and self._records.has_next():
+            batch = self._records.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise CorruptRecordException(f"{self._tp.topic}[{self._tp.partition}]: a batch has another checksum")
+            if batch.is_control_batch:
+                self.next_fetch_offset = batch.next_offset
+            else:
+                self._batch = batch
+                self._rest = islice(batch, None)  # the batch itself lets nobody begin twice
+        return self._batch is not None and self._unreadable is None
+
+    def _piece(self, records_max: int) -> list[Any]:
+        """Return the open batch's next records, and close it after its last one."""
+        piece: list[Any] = []
+        try:
+            piece.extend(islice(self._rest, records_max))  # keeps those before an error
+        except UnicodeDecodeError as error:
+            self._unreadable = error
+        is_last = len(piece) < records_max and self._unreadable is None
+        if piece and piece[0].offset < self.next_fetch_offset:  # a batch comes whole, from wherever it is asked for
+            piece = [record for record in piece if record.offset >= self.next_fetch_offset]
+        if piece:
+            self.next_fetch_offset = piece[-1].offset + 1
+        if is_last:
+            self.next_fetch_offset = self._batch.next_offset
+            self._batch = None
+        return piece
+
+
+class LeanResult(fetcher.FetchResult):  # type: ignore[misc]
+    """Lets a poll's partitions share its bytes: aiokafka knows a bound for compressed ones only, for each partition.
+
+    `bytes_left` is the poll's own, set before it: a worker's process has no other consumer.
+    """
+
+    bytes_left: ClassVar[int] = 0
+    _partition_records: Any
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """Return what is left of the poll's share, possibly nothing; aiokafka's name."""
+        if max_records is None:
+            raise TypeError("expected a bound of records")
+        if LeanResult.bytes_left <= 0 or not self.has_more() or not self.check_assignment(self._topic_partition):
+            return []
+        records: LeanRecords = self._partition_records
+        taken, size = records.take(max_records, LeanResult.bytes_left)
+        LeanResult.bytes_left -= size
+        self._update_position()
+        if not records.has_more():
+            self._partition_records = None
+        return taken
