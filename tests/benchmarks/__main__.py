@@ -13,16 +13,15 @@ import typer
 from rich.console import Console
 
 from sitelog.streams.errors import SitelogError
-from tests.benchmarks import latency, page, report
+from tests.benchmarks import growth, large, latency, page, report
 from tests.benchmarks.contenders import CONTENDERS, SITELOG
-from tests.benchmarks.events import Life
+from tests.benchmarks.events import TOPIC, Life
 from tests.benchmarks.figures import summarize
 from tests.benchmarks.load import load
 from tests.benchmarks.machine import describe
 from tests.benchmarks.race import NotCountedError, Run, race
 from tests.benchmarks.services import Services, services
 
-TOPIC: Final = "customer-sites-events"
 NAMES: Final = ", ".join(contender.name for contender in CONTENDERS)
 
 
@@ -68,6 +67,27 @@ class Bench:
             chosen = " ".join(f"--latency {rate:g}" for rate in rates)
             page.put_latency(measured, machine, f'make bench ARGS="{chosen} --seconds {seconds:g}"')
 
+    async def growth(self, sites: list[int]) -> None:
+        """Measure what a change costs with so many sites, and after as many events."""
+        machine = await self._machine_alone()
+        measured = await growth.measure(sites, self.events)
+        report.show_growth(self.console, measured)
+        if self.json:
+            report.write_json(self.json, machine, asked={"sites": sites, "changes": self.events}, growth=measured)
+        if self.page:
+            chosen = " ".join(f"--growth {number}" for number in sites)
+            page.put_growth(measured, machine, f'make bench ARGS="{chosen} --events {self.events}"')
+
+    async def large(self, events: int) -> None:
+        """Measure the memory that events of 1 MB take."""
+        machine = await self._machine_alone()
+        measured = await large.measure(events)
+        report.show_large(self.console, measured)
+        if self.json:
+            report.write_json(self.json, machine, asked={"events": events}, large=measured)
+        if self.page:
+            page.put_large(measured, machine, f'make bench ARGS="--large {events}"')
+
     async def profile(self, lines: int) -> None:
         """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
         async with services() as ours:
@@ -77,6 +97,10 @@ class Bench:
             stats = pstats.Stats(str(file))
         stats.sort_stats("tottime").print_stats(lines)
         stats.sort_stats("cumulative").print_stats(lines)
+
+    async def _machine_alone(self) -> dict[str, object]:
+        async with services() as ours:
+            return await self._machine(ours)
 
     async def _machine(self, ours: Services) -> dict[str, object]:
         connection = await ours.connect("postgres")
@@ -122,6 +146,8 @@ def main(
     write_page: Annotated[bool, typer.Option("--page", help="Put the figures into docs/benchmarks.md, too.")] = False,
     latency: Annotated[list[float] | None, typer.Option(help="Measure latency instead, at so many events/s.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long, at each rate of --latency.")] = 20,
+    growth: Annotated[list[int] | None, typer.Option(help="Measure --events changes of so many sites instead.")] = None,
+    large: Annotated[int, typer.Option(help="Measure memory instead, with so many events of 1 MB.")] = 0,
     profile: Annotated[int, typer.Option(help="Profile Sitelog instead, and print so many lines.")] = 0,
 ) -> None:
     """Compare what gets a topic into Postgres."""
@@ -136,6 +162,10 @@ def main(
             asyncio.run(bench.profile(profile))
         elif latency:
             asyncio.run(bench.latency(latency, seconds))
+        elif growth:
+            asyncio.run(bench.growth(growth))
+        elif large:
+            asyncio.run(bench.large(large))
         elif not asyncio.run(bench.compare()):
             raise typer.Exit(1)
     except (SitelogError, NotCountedError) as error:

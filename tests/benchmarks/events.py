@@ -9,6 +9,7 @@ from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
 from sitelog.streams.events import Address, Coordinates, SiteCreated, SiteUpdated, SiteValues
 
+TOPIC: Final = "customer-sites-events"
 SEED: Final = 20_250_101
 """The same arguments give the same changes in every run; only the event ids differ."""
 BEGIN: Final = datetime(2025, 1, 1, tzinfo=UTC)
@@ -66,8 +67,7 @@ class Life:
         self._happened += 1
         site = self.sites[site_id]
         field, value = self._new_value(site)
-        # Every second one says what it replaces, as some producers do: it makes Sitelog look for conflicts.
-        old = SiteValues(**{field: getattr(site, field)}) if number % 2 else None
+        old = SiteValues(**{field: getattr(site, field)}) if self._says_old(number) else None
         self.sites[site_id] = site._replace(**{field: value}, version=site.version + 1)
         return SiteUpdated(
             site_id=site_id,
@@ -77,6 +77,10 @@ class Life:
             old_values=old,
             new_values=SiteValues(**{field: value}),
         )
+
+    def _says_old(self, number: int) -> bool:
+        """Every second change says what it replaces, as some producers do: it makes Sitelog look for conflicts."""
+        return number % 2 == 1
 
     def _new_value(self, site: Site) -> tuple[str, Any]:
         match self._random.randrange(4):

@@ -14,11 +14,10 @@ from sitelog.deploy._daemon import stop_together
 from sitelog.streams._event import Event
 from sitelog.streams.append import Appender
 from tests.benchmarks.contenders import SITELOG
-from tests.benchmarks.events import Life
+from tests.benchmarks.events import TOPIC, Life
 from tests.benchmarks.race import SILENT_SECONDS_MAX, STOP_STEPS, command, environment
 from tests.benchmarks.services import Database, Services
 
-TOPIC: Final = "customer-sites-events"
 SITES: Final = 1_000
 WARM_UP_SECONDS: Final = 2.0
 VISIBLE_SECONDS_MAX: Final = 30.0

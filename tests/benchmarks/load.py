@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from confluent_kafka import Producer
@@ -44,6 +45,13 @@ def load(settings: Settings, topic: str, messages: Iterable[Message]) -> Loaded:
     if unsent or failures:
         raise RuntimeError(f"expected all {len(prepared)} events to be taken, got {unsent} unsent, {failures[:1]}")
     return Loaded(len(prepared), sum(len(message.value) for message in prepared), time.monotonic() - started)
+
+
+def load_pieces(settings: Settings, topic: str, messages: Iterable[Message], at_once: int) -> None:
+    """Append all messages, of which no more than `at_once` are in memory."""
+    rest = iter(messages)
+    while piece := list(islice(rest, at_once)):
+        load(settings, topic, piece)
 
 
 def _produce(producer: Producer, topic: str, message: Message, failures: list[Any]) -> None:

@@ -6,15 +6,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tests.benchmarks.chart import bars
+from tests.benchmarks.contenders import SITELOG
 from tests.benchmarks.figures import Figures
+from tests.benchmarks.growth import Growth
+from tests.benchmarks.large import Large
 from tests.benchmarks.latency import Latency
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+CHART: Final = PAGE.with_suffix(".svg")
 _RIGHT: Final = "---:"
 
 
 def put_figures(figures: Sequence[Figures], machine: Mapping[str, Any], command: str) -> None:
-    """Replace the first table of the page."""
+    """Replace the first table of the page, and its chart."""
     head = ("", "events/s", "worst to best", "x faust", "x loop-same", "CPU s/M", "MB", "launch to first commit")
     rows = [
         (
@@ -30,6 +35,9 @@ def put_figures(figures: Sequence[Figures], machine: Mapping[str, Any], command:
         for one in figures
     ]
     _replace("figures", [*_table(head, rows), "", _circumstances(machine, command)])
+    CHART.write_text(
+        bars("events/s", [(one.contender, one.events_per_second) for one in figures], SITELOG.name), encoding="utf-8"
+    )
 
 
 def put_latency(measured: Sequence[Latency], machine: Mapping[str, Any], command: str) -> None:
@@ -49,6 +57,40 @@ def put_latency(measured: Sequence[Latency], machine: Mapping[str, Any], command
         for one in measured
     ]
     _replace("latency", [*_table(head, rows), "", _circumstances(machine, command)])
+
+
+def put_growth(measured: Sequence[Growth], machine: Mapping[str, Any], command: str) -> None:
+    """Replace the third table of the page; the ratio is to its first row."""
+    head = ("sites", "events in the log before", "events/s", "x first", "CPU s/M", "MB", "MB with that backlog")
+    first = measured[0].changes.events_per_second
+    rows = [
+        (
+            f"{one.sites:,}",
+            f"{one.log_events:,}",
+            f"**{one.changes.events_per_second:,.0f}**",
+            f"{one.changes.events_per_second / first:.2f}",
+            f"{one.changes.cpu_seconds_per_million:.1f}",
+            f"{one.changes.memory_peak_bytes / 1e6:.0f}",
+            f"{one.backlog.memory_peak_bytes / 1e6:.0f}",
+        )
+        for one in measured
+    ]
+    _replace("growth", [*_table(head, rows), "", _circumstances(machine, command)])
+
+
+def put_large(measured: Sequence[Large], machine: Mapping[str, Any], command: str) -> None:
+    """Replace the fourth table of the page."""
+    head = ("events of 1 MB", "backlog", "events/s", "MB")
+    rows = [
+        (
+            "that compress well" if one.compressible else "that don't compress",
+            f"{one.events:,}",
+            f"{one.run.events_per_second:,.0f}",
+            f"**{one.run.memory_peak_bytes / 1e6:.0f}**",
+        )
+        for one in measured
+    ]
+    _replace("large", [*_table(head, rows), "", _circumstances(machine, command)])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,26 +59,41 @@ async def race(services: Services, contender: Contender, life: Life, *, profile:
 
     With `profile` it runs under a profiler, which writes that file; the figures are a profiled process's then.
     """
-    async with services.fresh_database(contender.name) as database:
-        daemons = [services.daemon(f"{database.name}_{number}") for number in range(contender.processes)]
-        connection = await services.connect(database.name)
+    async with services.fresh_database(contender.name) as database, connected(services, database) as connection:
         if contender.setup_sql is not None:
             await connection.execute(contender.setup_sql)
-        started = time.monotonic()
-        started_with = command(contender, database, profile)
-        processes = [psutil.Process(daemon.start(started_with, environment()).pid) for daemon in daemons]
-        try:
-            run = await Watch(contender, processes, connection, started).until(
-                life.events, profiled=profile is not None
-            )
-        except psutil.NoSuchProcess:
-            lines = "\n  | ".join(line for daemon in daemons for line in daemon.last_lines(12))
-            raise NotCountedError(f"{contender.name} ended before it was through:\n  | {lines}") from None
-        finally:
-            stop_together(daemons, STOP_STEPS)
+        async with watched(services, contender, database, connection, profile) as watch:
+            run = await watch.until(life.events, profiled=profile is not None)
         await check(connection, contender, life)
-        await connection.close()
     return run
+
+
+@asynccontextmanager
+async def connected(services: Services, database: Database) -> AsyncIterator[Any]:
+    """A connection of the superuser's, closed before the database is dropped."""
+    connection = await services.connect(database.name)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def watched(
+    services: Services, contender: Contender, database: Database, connection: Any, profile: Path | None = None
+) -> AsyncIterator["Watch"]:
+    """Start a contender's processes, and end them at the end. Raises NotCountedError when one ended before."""
+    daemons = [services.daemon(f"{database.name}_{number}") for number in range(contender.processes)]
+    started = time.monotonic()
+    started_with = command(contender, database, profile)
+    processes = [psutil.Process(daemon.start(started_with, environment()).pid) for daemon in daemons]
+    try:
+        yield Watch(contender, processes, connection, started)
+    except psutil.NoSuchProcess:
+        lines = "\n  | ".join(line for daemon in daemons for line in daemon.last_lines(12))
+        raise NotCountedError(f"{contender.name} ended before it was through:\n  | {lines}") from None
+    finally:
+        stop_together(daemons, STOP_STEPS)
 
 
 @dataclass
@@ -90,9 +106,12 @@ class Watch:
     started: float
     memory_peak: int = 0
 
-    async def until(self, events: int, *, profiled: bool) -> Run:
-        """Return the figures once that many events are committed; raises NotCountedError if they never are."""
-        first = await self._until_committed(1)
+    async def until(self, events: int, *, after: int = 0, profiled: bool = False) -> Run:
+        """Return the figures once that many events are committed, `after` of them before the start.
+
+        Raises NotCountedError if they never are.
+        """
+        first = await self._until_committed(after + 1)
         if profiled:
             for process in self.processes:
                 process.send_signal(signal.SIGPROF)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.figures import Figures
+from tests.benchmarks.growth import Growth
+from tests.benchmarks.large import Large
 from tests.benchmarks.latency import Latency
 from tests.benchmarks.race import Run
 
@@ -51,6 +53,30 @@ def show_latency(console: Console, measured: Sequence[Latency]) -> None:
     console.print(table)
 
 
+def show_growth(console: Console, measured: Sequence[Growth]) -> None:
+    table = Table(title="Sitelog: changes, after so many sites and events")
+    for heading in ("sites", "log before", "events/s", "CPU s/M", "MB", "MB with that backlog"):
+        table.add_column(heading, justify="right")
+    for one in measured:
+        changes = one.changes
+        table.add_row(
+            f"{one.sites:,}",
+            f"{one.log_events:,}",
+            f"{changes.events_per_second:,.0f}",
+            f"{changes.cpu_seconds_per_million:.1f}",
+            f"{changes.memory_peak_bytes / 1e6:.0f}",
+            f"{one.backlog.memory_peak_bytes / 1e6:.0f}",
+        )
+    console.print(table)
+
+
+def show_large(console: Console, measured: Sequence[Large]) -> None:
+    for one in measured:
+        kind = "compress well" if one.compressible else "don't compress"
+        rate, memory = one.run.events_per_second, one.run.memory_peak_bytes / 1e6
+        console.print(f"{one.events:,} events of 1 MB that {kind}: {rate:.0f} events/s, {memory:.0f} MB")
+
+
 def write_json(
     path: Path,
     machine: Mapping[str, Any],
@@ -59,6 +85,8 @@ def write_json(
     figures: Sequence[Figures] = (),
     runs: Sequence[Run] = (),
     latency: Sequence[Latency] = (),
+    growth: Sequence[Growth] = (),
+    large: Sequence[Large] = (),
 ) -> None:
     """Write everything, each single run too."""
     found = {
@@ -67,6 +95,8 @@ def write_json(
         "figures": [asdict(one) for one in figures],
         "runs": [asdict(run) for run in runs],
         "latency": [asdict(one) for one in latency],
+        "growth": [asdict(one) for one in growth],
+        "large": [asdict(one) for one in large],
     }
     path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 

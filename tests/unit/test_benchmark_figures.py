@@ -1,8 +1,11 @@
 """The benchmark's own arithmetic: what it produces, which runs it counts, and what it makes of them."""
 
+from xml.etree import ElementTree as ET
+
 import pytest
 
 from sitelog.streams.events import SiteCreated
+from tests.benchmarks.chart import BARS_WIDTH, bars
 from tests.benchmarks.contenders import LOOP_SAME, PLAIN_FAUST, SITELOG
 from tests.benchmarks.events import Life, Site
 from tests.benchmarks.figures import summarize
@@ -106,3 +109,13 @@ def test_an_event_is_visible_with_the_first_position_beyond_it():
     assert timeline.visible_at(3, 9) == 1.0
     assert timeline.visible_at(3, 10) == 2.0
     assert timeline.visible_at(3, 20) is None
+
+
+def test_the_chart_has_a_bar_for_each_as_long_as_its_figure() -> None:
+    drawn = ET.fromstring(bars("events/s", [("faust", 1_000), ("sitelog", 4_000), ("a & b", 0)], "sitelog"))  # noqa: S314 - ours
+    lengths = [float(bar.attrib["width"]) for bar in drawn.iter("{*}rect")]
+    assert lengths == [BARS_WIDTH / 4, BARS_WIDTH, 0]
+    colours = [bar.attrib["fill"] for bar in drawn.iter("{*}rect")]
+    assert colours[0] == colours[2] != colours[1]
+    words = [text.text for text in drawn.iter("{*}text")]
+    assert words == ["events/s", "faust", "1,000", "sitelog", "4,000", "a & b", "0"]
