@@ -113,9 +113,9 @@ def test_an_event_is_visible_with_the_first_position_beyond_it():
 
 def test_the_chart_has_a_bar_for_each_as_long_as_its_figure() -> None:
     drawn = ET.fromstring(bars("events/s", [("faust", 1_000), ("sitelog", 4_000), ("a & b", 0)], "sitelog"))  # noqa: S314 - ours
-    lengths = [float(bar.attrib["width"]) for bar in drawn.iter("{*}rect")]
+    lengths = [float(bar.attrib["width"]) for bar in drawn.findall(".//{*}rect")]
     assert lengths == [BARS_WIDTH / 4, BARS_WIDTH, 0]
-    colours = [bar.attrib["fill"] for bar in drawn.iter("{*}rect")]
+    colours = [bar.attrib["fill"] for bar in drawn.findall(".//{*}rect")]
     assert colours[0] == colours[2] != colours[1]
-    words = [text.text for text in drawn.iter("{*}text")]
+    words = [text.text for text in drawn.findall(".//{*}text")]
     assert words == ["events/s", "faust", "1,000", "sitelog", "4,000", "a & b", "0"]
