@@ -92,12 +92,12 @@ bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same
 chaos: setup ## Break workers, brokers, Postgres and the network for three minutes, and check every event and every row
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-lock: setup ## Choose the newest versions that fit, and write the lock files
+lock: setup ## Write the lock files; what is locked keeps its version, or ARGS=--upgrade takes the newest that fit
 	@# What `make setup` installs the rest with.
-	echo uv | $(LOCK) - -o installer.lock
-	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
+	echo uv | $(LOCK) $(ARGS) - -o installer.lock
+	$(LOCK) $(ARGS) --all-extras --group dev pyproject.toml -o requirements.lock
 	@# What the image holds: the same versions, without what only tests and the embedded services need.
-	$(LOCK) --constraint requirements.lock pyproject.toml -o deploy/docker/requirements.lock
+	$(LOCK) $(ARGS) --extra tracing --constraint requirements.lock pyproject.toml -o deploy/docker/requirements.lock
 
 clean: ## Stop the services, and remove what can be made again; the data in .sitelog stays
 	@if [ -d .sitelog ] && [ -x $(BIN)/sitelog ]; then $(BIN)/sitelog down; fi
