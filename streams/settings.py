@@ -20,6 +20,7 @@ from sitelog.streams._overrides import override
 from sitelog.streams._problems import report
 from sitelog.streams._replay_settings import ReplaySettings
 from sitelog.streams._section import Problem, Section, is_loopback, raise_if_any
+from sitelog.streams._tracing_settings import TracingSettings
 from sitelog.streams._worker_settings import AppendSettings, WorkerSettings
 from sitelog.streams._yaml import read_yaml
 from sitelog.streams.errors import ConfigError
@@ -38,6 +39,7 @@ __all__ = [
     "SchemaRegistrySettings",
     "Settings",
     "TopicSettings",
+    "TracingSettings",
     "WorkerSettings",
     "is_loopback",
     "load_settings",
@@ -54,6 +56,7 @@ class Settings(Section):
     worker: WorkerSettings = WorkerSettings()
     append: AppendSettings = AppendSettings()
     replay: ReplaySettings = ReplaySettings()
+    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
