@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -58,7 +59,9 @@ class Producer:
             await self.abandon()
             raise
 
-    async def send(self, topic: str, key: bytes, value: bytes) -> "asyncio.Future[RecordMetadata]":
+    async def send(
+        self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] | None = None
+    ) -> "asyncio.Future[RecordMetadata]":
         """Take a record, and return the future of its acknowledgement.
 
         Waits while the partition's buffer is full, as long as the caller lets it. Raises Halt for a topic that isn't
@@ -70,7 +73,7 @@ class Producer:
             await self._require(topic)
         while True:
             try:
-                future: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key)
+                future: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key, headers=headers)
             except KafkaTimeoutError:
                 # The buffer stayed full: this record wasn't taken, so that taking it again keeps the order.
                 continue

@@ -4,18 +4,26 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
-from typing import Final, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 from aiokafka.structs import RecordMetadata
 
 from sitelog.streams._event import Event
 from sitelog.streams._producer import Producer
+from sitelog.streams._tracing import open_telemetry
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import ConfigError, Retry, SitelogError
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
+
+if TYPE_CHECKING:
+    from sitelog.streams._append_spans import AppendSpans
+
+SERVICE: Final = "sitelog-append"
+"""What traces call a producer, unless OTEL_SERVICE_NAME says otherwise."""
 
 _YIELD_EVERY: Final = 100
 """Events between two turns of the event loop: aiokafka takes records without ever waiting, as long as it has room."""
@@ -56,6 +64,7 @@ class Appender:
         self._slots = asyncio.Semaphore(settings.append.in_flight_max)
         self._codec = Codec()
         self._producers: dict[str, Producer] = {}
+        self._spans: AppendSpans | None = None
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -133,6 +142,7 @@ class Appender:
         return sent
 
     async def _connect(self) -> None:
+        self._trace()
         registry = self._settings.kafka_config.schema_registry
         if registry is not None:
             client = await self._resources.enter_async_context(SchemaRegistry(registry))
@@ -144,13 +154,26 @@ class Appender:
                 self._producers[topic.compression_type] = producer
                 await producer.start()
 
+    def _trace(self) -> None:
+        """Make spans from now on, if tracing is on."""
+        telemetry = open_telemetry(self._settings, SERVICE)
+        if telemetry is not None:
+            from sitelog.streams._append_spans import AppendSpans  # noqa: PLC0415 - OpenTelemetry is optional
+
+            self._spans = AppendSpans(telemetry.tracer)
+            self._resources.push_async_callback(asyncio.to_thread, telemetry.close)
+
     async def _send(self, event: Event) -> "asyncio.Future[RecordMetadata]":
         """Give an event to the producer once a slot is free; the slot is free again with its acknowledgement."""
         key, value = record_of(event, self._codec, self._limits.event_bytes_max)
         topic = self._settings.kafka_config.topics[event.topic]
+        producer = self._producers[topic.compression_type]
         await self._slots.acquire()
         try:
-            future = await self._producers[topic.compression_type].send(event.topic, key, value)
+            if self._spans is None:
+                future = await producer.send(event.topic, key, value)
+            else:
+                future = await self._spans.send(event, key, partial(producer.send, event.topic, key, value))
         except BaseException:
             self._slots.release()
             raise
