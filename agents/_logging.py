@@ -22,6 +22,15 @@ NOISY: Final = (
 
 REPEAT_SECONDS: Final = 10.0
 
+TRACING: Final = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk._shared_internal",
+)
+"""A collector that is away makes these complain of each request, and of each span that there is no room for."""
+
+TRACING_REPEAT_SECONDS: Final = 300.0
+"""Nobody is waiting for traces: once in a while is enough."""
+
 
 class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON: time, level, logger, message, and the traceback of what isn't foreseen."""
@@ -66,6 +75,8 @@ def configure(form: Literal["json", "text"], level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in NOISY:
         logging.getLogger(name).addFilter(OncePer(REPEAT_SECONDS))
+    for name in TRACING:
+        logging.getLogger(name).addFilter(OncePer(TRACING_REPEAT_SECONDS))
     # Reports every idle connection that is lost, with a traceback; the pipeline says what matters.
     logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
     # Faust's own start-up chatter.

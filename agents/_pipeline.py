@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from time import monotonic
@@ -13,6 +13,7 @@ import asyncpg
 
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
+from sitelog.agents._spans import NO_SPANS, Spans
 from sitelog.projections._database import refused_data, transient
 from sitelog.projections._items import Item, decode
 from sitelog.projections._log import seen_before
@@ -129,6 +130,7 @@ class Pipeline:
         consumer: Callable[[], Consumer],
         metrics: Metrics,
         progress: Progress,
+        spans: Spans = NO_SPANS,
         in_flight_max: int,
         shared_records_max: int,
         shared_bytes_max: int,
@@ -139,6 +141,7 @@ class Pipeline:
         self._consumer = consumer
         self._metrics = metrics
         self._progress = progress
+        self._spans = spans
         self._room = asyncio.Semaphore(in_flight_max)
         self._shared_max = (shared_records_max, shared_bytes_max)
         self._gathering: Group | None = None
@@ -175,15 +178,17 @@ class Pipeline:
             await group.wait_for_earlier(unless_full=True)
             self._gathering = None
             group.begun.set()
-            jobs = [job for batch in group.batches.values() if (job := await self._begin(batch)) is not None]
-            await group.wait_for_earlier(unless_full=False)
-            if len(jobs) == 1 or not await self._apply_together(jobs):
-                await asyncio.gather(*map(self._apply_alone, jobs))
+            batches = list(group.batches.values())
+            with self._spans.applying(batches):
+                jobs = [job for batch in batches if (job := await self._begin(batch)) is not None]
+                await group.wait_for_earlier(unless_full=False)
+                if len(jobs) == 1 or not await self._apply_together(jobs):
+                    await asyncio.gather(*map(self._apply_alone, jobs))
             group.done()
             self._latest = {place: latest for place, latest in self._latest.items() if latest is not group}
 
     async def _begin(self, batch: RecordBatch) -> Job | None:
-        with self._halting(batch):
+        with self._halting(batch), self._spans.decoding(batch):
             started = monotonic()
             items = await self._decode(batch)
             part = Slice(batch.topic, batch.partition, batch.claim.epoch, batch.start, batch.end, items)
@@ -197,8 +202,8 @@ class Pipeline:
             return True
         check_known = any(self._wary.get(job.part.place, 0) > 0 for job in live)
         try:
-            async with self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
-                parts = [job.part for job in live]
+            parts = [job.part for job in live]
+            async with self._connection(parts) as connection:
                 outcomes = await self._projector.apply(connection, parts, check_known=check_known)
         except Exception as error:  # noqa: BLE001 - which of them it is about shows when each is tried alone
             log.info("%d batches can't share a transaction: %s", len(live), type(error).__name__)
@@ -209,10 +214,14 @@ class Pipeline:
         return True
 
     async def _apply_alone(self, job: Job) -> None:
-        with self._halting(job.batch):
+        with self._halting(job.batch), self._spans.alone(job.batch):
             outcome = await self._apply(job.batch.claim, job.part)
             if outcome is not None:
                 self._settle(job, outcome)
+
+    def _connection(self, parts: Sequence[Slice]) -> AbstractAsyncContextManager[Any]:
+        """Take a connection, for one transaction with these."""
+        return self._spans.transaction(self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX), parts)
 
     @contextmanager
     def _halting(self, batch: RecordBatch) -> Iterator[None]:
@@ -253,7 +262,7 @@ class Pipeline:
         check_known = self._wary.get(part.place, 0) > 0
         while not claim.void:
             try:
-                async with self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
+                async with self._connection([part]) as connection:
                     (outcome,) = await self._projector.apply(connection, [part], check_known=check_known)
             except Exception as error:
                 if seen_before(error):
@@ -297,12 +306,14 @@ class Pipeline:
 
     async def _back_off(self, seconds: float, why: str) -> float:
         self._metrics.retried(why)
+        self._spans.retrying(why)
         await asyncio.sleep(seconds)
         return min(seconds * 2, BACKOFF_SECONDS_MAX)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         batch, place, consumer = job.batch, job.part.place, self._consumer()
         self._wary[place] = max(0, self._wary.get(place, 0) - 1)
+        self._spans.settled(batch, outcome)
         if outcome.verdict == "fenced":
             consumer.fence(batch.claim)
         elif outcome.verdict == "lost":

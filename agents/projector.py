@@ -3,7 +3,7 @@
 import os
 import socket
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 from mode import Service
@@ -12,6 +12,7 @@ from sitelog.agents._health import HealthServer
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
+from sitelog.agents._spans import NO_SPANS, Spans
 from sitelog.agents._stopped import StoppedEntities
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
@@ -25,12 +26,15 @@ from sitelog.projections._registry import Plan, load, plan
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Position
 from sitelog.streams._group import Purpose, refuse_strangers
-from sitelog.streams.app import BatchApp, BatchSchema, build_app
+from sitelog.streams.app import BatchApp, BatchSchema, build_app, group_id
 from sitelog.streams.codec import Codec
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import check_topics
 from sitelog.streams.transport import BatchConsumer
+
+if TYPE_CHECKING:
+    from sitelog.streams._telemetry import Telemetry
 
 CONSUMER: Final = PROJECTOR
 
@@ -102,7 +106,7 @@ async def preflight(settings: Settings, planned: Plan) -> Purpose:
     return purpose
 
 
-def build(settings: Settings, purpose: Purpose) -> SitelogWorker:
+def build(settings: Settings, purpose: Purpose, telemetry: "Telemetry | None" = None) -> SitelogWorker:
     """Wire the worker together; nothing runs before it is started."""
     planned = plan(load())
     registry = Registry(settings)
@@ -124,6 +128,7 @@ def build(settings: Settings, purpose: Purpose) -> SitelogWorker:
         consumer=lambda: cast("BatchConsumer", app.consumer),
         metrics=metrics,
         progress=progress,
+        spans=spans_of(settings, telemetry),
         in_flight_max=settings.worker.batches_in_flight_max,
         shared_records_max=settings.worker.shared_records_max,
         shared_bytes_max=settings.worker.batch_bytes_max,
@@ -133,7 +138,7 @@ def build(settings: Settings, purpose: Purpose) -> SitelogWorker:
         CONSUMER,
         positions=database,
         sink=pipeline,
-        on_halt=lambda _: None,
+        on_halt=lambda _: None if telemetry is None else telemetry.flush(),
         client_id=purpose.client_id,
     )
     declare_agent(app, settings, pipeline)
@@ -149,6 +154,15 @@ def build(settings: Settings, purpose: Purpose) -> SitelogWorker:
     stopped = StoppedEntities(CONSUMER, database.opened, metrics)
     services = (health, database, registry, Watch(app, progress), stopped)
     return SitelogWorker(app, *services, shutdown_seconds=settings.worker.shutdown_seconds)
+
+
+def spans_of(settings: Settings, telemetry: "Telemetry | None") -> Spans:
+    """Return what makes the pipeline's spans."""
+    if telemetry is None:
+        return NO_SPANS
+    from sitelog.agents._batch_spans import BatchSpans  # noqa: PLC0415 - OpenTelemetry is optional
+
+    return BatchSpans(telemetry.tracer, group=group_id(CONSUMER), database=settings.database_config.primary)
 
 
 def declare_agent(app: BatchApp, settings: Settings, pipeline: Pipeline) -> None:

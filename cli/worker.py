@@ -26,8 +26,10 @@ def projector(config: ConfigOption = None, log_format: FormOption = "json", log_
     from sitelog.agents import projector as consumer  # noqa: PLC0415 - Faust takes half a second to import
     from sitelog.agents._logging import configure  # noqa: PLC0415
     from sitelog.projections._registry import load, plan  # noqa: PLC0415
+    from sitelog.streams._tracing import telemetry  # noqa: PLC0415
 
     configure(log_format, log_level)
     settings = settings_from(config)
-    purpose = asyncio.run(consumer.preflight(settings, plan(load())))
-    consumer.build(settings, purpose).execute_from_commandline()
+    with telemetry(settings, f"sitelog-{consumer.CONSUMER}") as sending:
+        purpose = asyncio.run(consumer.preflight(settings, plan(load())))
+        consumer.build(settings, purpose, sending).execute_from_commandline()
