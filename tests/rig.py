@@ -1,7 +1,7 @@
 """What a test of a running worker needs: topics and a database of its own, a ledger, and workers on them."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,17 @@ class Rig:
         self._stack.push_async_callback(connection.close)
         return connection
 
-    async def worker(self, *, postgres_port: int | None = None, **settings: Any) -> WorkerProcess:
+    async def worker(
+        self, *, postgres_port: int | None = None, environ: Mapping[str, str] | None = None, **settings: Any
+    ) -> WorkerProcess:
         """Start a worker and wait until it is ready; it is stopped at the end at the latest."""
-        worker = await self.launch(postgres_port=postgres_port, **settings)
+        worker = await self.launch(postgres_port=postgres_port, environ=environ, **settings)
         await worker.ready()
         return worker
 
-    async def launch(self, *, postgres_port: int | None = None, **settings: Any) -> WorkerProcess:
+    async def launch(
+        self, *, postgres_port: int | None = None, environ: Mapping[str, str] | None = None, **settings: Any
+    ) -> WorkerProcess:
         """Start a worker, and return at once."""
         values = config_values(self.services, self.database, **settings)
         values["database_config"]["primary"]["port"] = postgres_port or self.services.state.postgres_port
@@ -82,7 +86,7 @@ class Rig:
         worker = WorkerProcess(self.services.folder, f"{self.database}-{len(self.workers)}", config)
         self.workers.append(worker)
         self._stack.push_async_callback(worker.stop)
-        await worker.start()
+        await worker.start(environ)
         return worker
 
     async def log_rows(self) -> int:
