@@ -81,9 +81,10 @@ class BatchSpans:
         finally:
             for batch in batches:
                 span = self._batches.pop(batch)
-                if span.is_recording():  # not settled
-                    if batch.claim.void:  # nothing is wrong: its records are read again under the next claim
-                        span.set_attribute("sitelog.verdict", "dropped")
+                if (
+                    span.is_recording()
+                ):  # neither settled nor failed: its claim is over, and the next one reads it again
+                    span.set_attribute("sitelog.verdict", "dropped")
                     span.end()
             if common is not None:
                 common.end()
@@ -188,11 +189,13 @@ class BatchSpans:
 
     @contextmanager
     def _marking(self, batch: RecordBatch) -> Iterator[None]:
-        """Let an error that ends a batch be seen at the batch itself."""
+        """Let an error that ends a batch be seen at the batch itself, at once: it may end the process."""
         try:
             yield
         except BaseException as error:
-            mark_failed(self._batches[batch], error)
+            span = self._batches[batch]
+            mark_failed(span, error)
+            span.end()
             raise
 
 

@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
 SITES = "customer-sites-events"
 KEY = "secret-key-of-the-collector"
-LOCK_TIMEOUT = "55P03"
+LOCK_TIMEOUT, NO_SUCH_TABLE = "55P03", "42P01"
+EXIT_FAILED = 70
 LOCKED = "SELECT FROM sitelog.consumer_position FOR UPDATE"
 
 
@@ -38,6 +39,7 @@ class Stage:
 
     rig: Rig
     worker: WorkerProcess
+    environ: dict[str, str]
     collector: Collector
     stack: AsyncExitStack
 
@@ -77,7 +79,7 @@ async def whole_stage(services: Services, database_template: str) -> AsyncIterat
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
         worker = await rig.worker(environ=environ, lock_timeout_seconds=1, instance_id="traced-1")
-        yield Stage(rig, worker, collector, stack)
+        yield Stage(rig, worker, environ, collector, stack)
 
 
 @pytest.fixture
@@ -228,11 +230,31 @@ async def test_spans_and_log_show_neither_secrets_nor_what_is_in_events(stage: S
         assert text not in stage.worker.text()
 
 
+async def test_what_ends_a_worker_at_once_is_sent_first(stage: Stage) -> None:
+    await stage.rig.connection.execute("ALTER TABLE customer_sites_v1 RENAME TO mislaid")
+    async with stage.appender() as appender:
+        await appender.append(created("fatal"))
+    assert await stage.worker.ends() == EXIT_FAILED
+    await stage.rig.connection.execute("ALTER TABLE mislaid RENAME TO customer_sites_v1")
+    process = await stage.seen(f"process {SITES}")
+    assert process.attributes["error.type"] == NO_SUCH_TABLE
+    assert "sitelog.verdict" not in process.attributes
+
+
+async def test_a_worker_that_is_told_to_end_sends_its_last_spans_first(stage: Stage) -> None:
+    before = await stage.rig.log_rows()
+    worker = await stage.rig.worker(environ=stage.environ | {"OTEL_BSP_SCHEDULE_DELAY": "60000"})
+    await stage.rig.ledger.append_all([created("last")])
+    await stage.applied(before + 1)
+    await worker.stop()
+    assert worker.process.returncode == 0
+    assert {seen.attributes["sitelog.verdict"] for seen in stage.collector.of(f"process {SITES}")} == {"applied"}
+
+
 async def test_off_nothing_of_opentelemetry_is_imported_and_no_event_has_headers(
     whole_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = whole_stage.rig
-    await whole_stage.worker.stop()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", whole_stage.collector.endpoint)
     before = await rig.log_rows()
     worker = await rig.worker(environ={"PYTHONPROFILEIMPORTTIME": "1", "OTEL_TRACES_EXPORTER": "otlp"})

@@ -205,6 +205,8 @@ def test_every_problem_is_reported_at_once_in_the_order_of_the_file(problems: Ca
             {"min_connections": 9, "max_connections": 8},
             "connection_pool.min_connections: expected at most max_connections (8), got 9",
         ),
+        ("tracing/enabled", "perhaps", "tracing.enabled: expected true or false, got 'perhaps'"),
+        ("tracing/enabled", [], "tracing.enabled: expected true or false, got a list"),
         ("worker/heartbeat_interval_seconds", 4, "expected at most a third of session_timeout_seconds (10), got 4"),
         ("worker/request_timeout_seconds", 9, "expected at least session_timeout_seconds (10), got 9"),
         ("worker/rebalance_timeout_seconds", 12, "expected more than drain_seconds (12), got 12"),
@@ -332,6 +334,13 @@ def test_an_override_replaces_a_value_of_the_file_and_of_the_defaults(load: Load
     assert settings.database_config.primary.password is not None
     assert settings.database_config.primary.password.get_secret_value() == "12345"
     assert settings.worker.web_port == 0
+
+
+def test_tracing_is_off_unless_the_file_or_a_variable_says_yes(load: Load) -> None:
+    assert not load(SMALL).tracing.enabled
+    assert load(SMALL + "tracing: {enabled: yes}\n").tracing.enabled
+    assert load(SMALL, SITELOG__TRACING__ENABLED="true").tracing.enabled
+    assert not load(SMALL + "tracing: {enabled: true}\n", SITELOG__TRACING__ENABLED="no").tracing.enabled
 
 
 def test_an_override_makes_up_for_a_variable_that_is_missing(load: Load) -> None:
