@@ -248,7 +248,7 @@ async def test_a_worker_that_is_told_to_end_sends_its_last_spans_first(stage: St
     await stage.applied(before + 1)
     await worker.stop()
     assert worker.process.returncode == 0
-    assert {seen.attributes["sitelog.verdict"] for seen in stage.collector.of(f"process {SITES}")} == {"applied"}
+    assert "applied" in {seen.attributes["sitelog.verdict"] for seen in stage.collector.of(f"process {SITES}")}
 
 
 async def test_off_nothing_of_opentelemetry_is_imported_and_no_event_has_headers(
