@@ -30,6 +30,6 @@ def projector(config: ConfigOption = None, log_format: FormOption = "json", log_
 
     configure(log_format, log_level)
     settings = settings_from(config)
-    with telemetry(settings, f"sitelog-{consumer.CONSUMER}") as sending:
+    with telemetry(settings, f"sitelog-{consumer.CONSUMER}", settings.worker.instance_id) as sending:
         purpose = asyncio.run(consumer.preflight(settings, plan(load())))
         consumer.build(settings, purpose, sending).execute_from_commandline()

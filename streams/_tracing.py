@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from sitelog.streams._telemetry import Telemetry
 
 
-def open_telemetry(settings: Settings, service: str) -> "Telemetry | None":
+def open_telemetry(settings: Settings, service: str, instance: str | None = None) -> "Telemetry | None":
     """Start what sends spans, named `service` unless OTEL_SERVICE_NAME says otherwise; None where tracing is off.
 
+    `instance` is this process among others of its kind, its host and pid where none is given.
     Raises ConfigError where OpenTelemetry isn't installed or its variables can't be used.
     """
     if not settings.tracing.enabled:
@@ -25,13 +26,13 @@ def open_telemetry(settings: Settings, service: str) -> "Telemetry | None":
             f"tracing.enabled: expected OpenTelemetry to be installed, got: {error}. "
             "Run pip install 'sitelog[tracing]', or turn tracing off"
         ) from error
-    return Telemetry(service, settings.worker.instance_id)
+    return Telemetry(service, instance)
 
 
 @contextmanager
-def telemetry(settings: Settings, service: str) -> Iterator["Telemetry | None"]:
+def telemetry(settings: Settings, service: str, instance: str | None = None) -> Iterator["Telemetry | None"]:
     """Give `open_telemetry`'s answer for a block, and at its end send what is left, for a bounded time."""
-    opened = open_telemetry(settings, service)
+    opened = open_telemetry(settings, service, instance)
     try:
         yield opened
     finally:

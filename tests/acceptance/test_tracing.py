@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,17 +13,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from sitelog.streams.append import Appender
 from sitelog.streams.events import SiteCreated, SiteValues
 from sitelog.streams.settings import TracingSettings
+from tests.commands import sitelog
 from tests.conftest import Services
 from tests.lives import Lives
 from tests.otlp_server import Collector, Seen, running_collector
 from tests.reading import records_of
-from tests.rig import Rig, open_rig
+from tests.rig import Rig, config_values, open_rig, write_config
 from tests.until import until
 from tests.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
 SITES = "customer-sites-events"
+KAFKA_KEY = "messaging.kafka.message.key"
 KEY = "secret-key-of-the-collector"
 LOCK_TIMEOUT, NO_SUCH_TABLE = "55P03", "42P01"
 EXIT_FAILED = 70
@@ -96,7 +99,7 @@ async def test_an_event_s_trace_goes_from_its_producer_into_the_transaction(stag
         async with stage.appender() as appender:
             place = await appender.append(event)
 
-    sent = await stage.seen(f"send {SITES}")
+    sent = await stage.seen(f"send {SITES}", lambda seen: seen.attributes[KAFKA_KEY] == "traced")
     trace_id, caller = (f"{number:0{width}x}" for number, width in zip(
         (request.get_span_context().trace_id, request.get_span_context().span_id), (32, 16), strict=True
     ))  # fmt: skip
@@ -185,7 +188,7 @@ async def test_a_transaction_that_fails_is_seen_with_its_reason_and_the_batch_wi
         assert (failed.attributes["error.type"], failed.span.status.message) == (LOCK_TIMEOUT, "LockNotAvailableError")
         assert [seen.name for seen in stage.collector.below(failed)] == [f"ROLLBACK {stage.rig.database}"]
     await stage.applied(before + 1)
-    process = await stage.seen(f"process {SITES}")
+    process = await stage.seen(f"process {SITES}", lambda seen: bool(seen.span.events))
     assert ("retry", "database") in [
         (event.name, event.attributes[0].value.string_value) for event in process.span.events
     ]
@@ -209,7 +212,8 @@ async def test_without_its_collector_a_worker_goes_on_and_says_so_once(stage: St
     await stage.collector_comes()
     async with stage.appender() as appender:
         await appender.append(created("afterwards"))
-    await stage.seen(f"process {SITES}")
+    sent = await stage.seen(f"send {SITES}", lambda seen: seen.attributes[KAFKA_KEY] == "afterwards")
+    await stage.seen(f"process {SITES}", lambda seen: sent.id in seen.links)
     assert all("traceback" not in line for line in stage.worker.log())
 
 
@@ -218,10 +222,19 @@ def secrets(rig: Rig) -> list[str]:
     return [KEY, *(p.get_secret_value() for p in (state.app_password, state.owner_password, state.read_password))]
 
 
-async def test_spans_and_log_show_neither_secrets_nor_what_is_in_events(stage: Stage) -> None:
-    async with stage.appender() as appender:
-        await appender.append(created("private"))
-    await stage.seen(f"process {SITES}", lambda seen: bool(seen.links))
+async def test_spans_and_log_show_neither_secrets_nor_what_is_in_events(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in stage.environ.items():
+        monkeypatch.setenv(name, value)
+    lines = tmp_path / "events.jsonl"
+    lines.write_text('{"type": "site_created", "site_id": "private", "site_data": {"name": "Harbour View"}}')
+    ran = await sitelog(
+        write_config(stage.rig.services, config_values(stage.rig.services, "sites")), "append", str(lines)
+    )
+    assert ran.code == 0
+    sent = await stage.seen(f"send {SITES}", lambda seen: seen.attributes[KAFKA_KEY] == "private")
+    await stage.seen(f"process {SITES}", lambda seen: sent.id in seen.links)
     told = b"".join(stage.collector.bodies)
     assert b"private" in told  # the key
     for text in (*secrets(stage.rig), "SELECT", "INSERT", "Harbour"):
@@ -236,7 +249,7 @@ async def test_what_ends_a_worker_at_once_is_sent_first(stage: Stage) -> None:
         await appender.append(created("fatal"))
     assert await stage.worker.ends() == EXIT_FAILED
     await stage.rig.connection.execute("ALTER TABLE mislaid RENAME TO customer_sites_v1")
-    process = await stage.seen(f"process {SITES}")
+    process = await stage.seen(f"process {SITES}", lambda seen: "error.type" in seen.attributes)
     assert process.attributes["error.type"] == NO_SUCH_TABLE
     assert "sitelog.verdict" not in process.attributes
 

