@@ -158,7 +158,7 @@ class Pipeline:
             group = self._gathering = Group(*self._shared_max)
             task = asyncio.create_task(self._run(group), name=f"apply from {batch.topic}[{batch.partition}] on")
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
         group.add(batch, self._latest.get(batch.place))
         self._latest[batch.place] = group
         if group.is_full:
@@ -186,6 +186,14 @@ class Pipeline:
                     await asyncio.gather(*map(self._apply_alone, jobs))
             group.done()
             self._latest = {place: latest for place, latest in self._latest.items() if latest is not group}
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Let no error be lost that nobody has foreseen: its partitions would stand still without a word."""
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.critical("%s failed", task.get_name(), exc_info=error)
+            self._consumer().halt(Halt(f"{task.get_name()}: {type(error).__name__}: {error}"))
 
     async def _begin(self, batch: RecordBatch) -> Job | None:
         with self._halting(batch), self._spans.decoding(batch):

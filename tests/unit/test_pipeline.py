@@ -1,15 +1,16 @@
 """What the pipeline does about each way in which a batch can fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import asyncpg
 
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
+from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
@@ -103,7 +104,9 @@ def seen(constraint: str = "event_log_event_id_key") -> asyncpg.UniqueViolationE
 APPLIED = Outcome("applied", events=1)
 
 
-def pipeline_of(projector: Scripted | Held, heard: Heard, codec: Codec | None = None) -> Pipeline:
+def pipeline_of(
+    projector: Scripted | Held, heard: Heard, codec: Codec | None = None, spans: Spans = NO_SPANS
+) -> Pipeline:
     progress = Progress()
     return Pipeline(
         cast("Any", projector),
@@ -112,6 +115,7 @@ def pipeline_of(projector: Scripted | Held, heard: Heard, codec: Codec | None = 
         consumer=lambda: heard,
         metrics=Metrics("projector", progress),
         progress=progress,
+        spans=spans,
         in_flight_max=2,
         shared_records_max=SHARED,
         shared_bytes_max=SHARED_BYTES,
@@ -392,3 +396,16 @@ async def test_what_nobody_expects_after_a_shared_transaction_ends_the_process_t
     assert [str(halt).partition(": ")[2] for halt in heard.halts] == [
         f"RuntimeError: a bug with {partition}" for partition in (0, 0, 1)
     ]
+
+
+async def test_what_nobody_expects_around_all_of_a_groups_batches_ends_the_process_too() -> None:
+    class Broken(NoSpans):
+        def applying(self, batches: Collection[RecordBatch]) -> NoReturn:
+            raise RuntimeError(f"a bug with {len(batches)}")
+
+    heard = Heard()
+    pipeline = pipeline_of(Held(), heard, spans=Broken())
+    await pipeline.submit(batch(claim_of(0), 1))
+    assert await pipeline.wait_idle(10)
+    await asyncio.sleep(0)
+    assert [str(halt) for halt in heard.halts] == [f"apply from {TOPIC}[0] on: RuntimeError: a bug with 1"]
