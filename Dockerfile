@@ -3,8 +3,9 @@
 
 FROM python:3.11.14-bookworm AS build
 WORKDIR /src
-ENV PIP_NO_CACHE_DIR=1
+ENV PIP_NO_CACHE_DIR=1 UV_COMPILE_BYTECODE=1
 # What changes rarely goes first: a change of our own code doesn't fetch the dependencies again.
+COPY installer.lock ./
 COPY deploy/docker/requirements.lock deploy/docker/install-dependencies.sh deploy/docker/
 RUN deploy/docker/install-dependencies.sh /opt/sitelog
 COPY pyproject.toml setup.py README.md LICENSE ./
