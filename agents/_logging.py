@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Final, Literal
 import orjson
 
 from sitelog.streams.errors import SitelogError
+
+log = logging.getLogger("sitelog.worker")
 
 NOISY: Final = (
     "aiokafka",
@@ -77,8 +80,16 @@ def configure(form: Literal["json", "text"], level: str) -> None:
         logging.getLogger(name).addFilter(OncePer(REPEAT_SECONDS))
     for name in TRACING:
         logging.getLogger(name).addFilter(OncePer(TRACING_REPEAT_SECONDS))
+    threading.excepthook = told
     # Reports every idle connection that is lost, with a traceback; the pipeline says what matters.
     logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
     # Faust's own start-up chatter.
     for name in ("faust", "mode", "aiokafka.consumer.subscription_state"):
         logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
+
+
+def told(failed: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, where Python would print it; what is foreseen is told by who waits for the thread."""
+    error = failed.exc_value
+    if error is not None and not isinstance(error, SitelogError):
+        log.critical("%s failed", failed.thread.name if failed.thread else "a thread", exc_info=error)

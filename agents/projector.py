@@ -16,21 +16,17 @@ from sitelog.agents._spans import NO_SPANS, Spans
 from sitelog.agents._stopped import StoppedEntities
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
-from sitelog.projections._database import open_pool, session
-from sitelog.projections._identity import identity
-from sitelog.projections._install import check
-from sitelog.projections._log_partitions import check_partitions
+from sitelog.projections._database import open_pool
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan, load, plan
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Position
-from sitelog.streams._group import Purpose, refuse_strangers
-from sitelog.streams.app import BatchApp, BatchSchema, build_app, group_id
+from sitelog.streams._group import Purpose, group_id
+from sitelog.streams.app import BatchApp, BatchSchema, build_app
 from sitelog.streams.codec import Codec
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
-from sitelog.streams.topics import check_topics
 from sitelog.streams.transport import BatchConsumer
 
 if TYPE_CHECKING:
@@ -90,20 +86,6 @@ class Registry(Service):
         """Open the client; `mode` closes it when the worker stops."""
         if self.client is not None:
             await self.add_async_context(self.client)
-
-
-async def preflight(settings: Settings, planned: Plan) -> Purpose:
-    """Check what a worker needs before it joins the group, and return what it joins for. Raises what is wrong.
-
-    Topics, tables, rights, and that nobody in the group fills another database or decides otherwise.
-    """
-    await check_topics(settings)
-    async with session(settings.database_config.primary, application=f"sitelog {CONSUMER}") as connection:
-        await check(connection, planned.projections)
-        await check_partitions(connection, settings.kafka_config.topics)
-        purpose = Purpose(CONSUMER, settings.worker.conflict_policy, await identity(connection))
-    await refuse_strangers(settings, purpose)
-    return purpose
 
 
 def build(settings: Settings, purpose: Purpose, telemetry: "Telemetry | None" = None) -> SitelogWorker:

@@ -1,6 +1,8 @@
 """`sitelog worker`: run a consumer until it is told to stop."""
 
 import asyncio
+from importlib import import_module
+from threading import Thread
 from typing import Annotated, Literal
 
 import typer
@@ -23,13 +25,20 @@ def worker() -> None:
 @app.command()
 def projector(config: ConfigOption = None, log_format: FormOption = "json", log_level: LevelOption = "info") -> None:
     """Put the topics' events into the log and the read models."""
-    from sitelog.agents import projector as consumer  # noqa: PLC0415 - Faust takes half a second to import
-    from sitelog.agents._logging import configure  # noqa: PLC0415
+    from sitelog.agents._logging import configure  # noqa: PLC0415 - what follows takes a second to import
+    from sitelog.agents._preflight import preflight  # noqa: PLC0415
+    from sitelog.projections._read_models import PROJECTOR  # noqa: PLC0415
     from sitelog.projections._registry import load, plan  # noqa: PLC0415
     from sitelog.streams._tracing import telemetry  # noqa: PLC0415
 
     configure(log_format, log_level)
     settings = settings_from(config)
-    with telemetry(settings, f"sitelog-{consumer.CONSUMER}", settings.worker.instance_id) as sending:
-        purpose = asyncio.run(consumer.preflight(settings, plan(load())))
+    with telemetry(settings, f"sitelog-{PROJECTOR}", settings.worker.instance_id) as sending:
+        # Faust takes half a second to import: time in which servers can answer.
+        importing = Thread(target=import_module, args=("sitelog.agents.projector",))
+        importing.start()
+        purpose = asyncio.run(preflight(settings, PROJECTOR, plan(load())))
+        importing.join()
+        from sitelog.agents import projector as consumer  # noqa: PLC0415
+
         consumer.build(settings, purpose, sending).execute_from_commandline()

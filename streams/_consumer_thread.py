@@ -67,6 +67,15 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             if self._consumer is not None:
                 await self._consumer._client.close()  # noqa: SLF001
 
+    async def stop(self) -> None:
+        """Stop the thread; one that has ended by itself has said why."""
+        try:
+            await super().stop()
+        except RuntimeError as error:
+            if not self.thread_loop.is_closed():
+                raise
+            self.log.info("the thread had ended: %s", error)
+
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:  # noqa: ARG002 - mode's signature
         """Log what ended the thread: mode prints it, past all logging."""
         self.log.exception(msg.format(*fmt))  # noqa: LOG004 - mode calls it while it handles the error

@@ -2,8 +2,9 @@
 
 import asyncio
 from time import monotonic
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -11,10 +12,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from sitelog.streams.app import group_id
 from sitelog.streams.errors import Halt
-from sitelog.streams.settings import Settings
-from sitelog.streams.topics import admin_client
 
 EXIT_GROUP: Final = 80
 """The process's exit code when other members of its group fill another database or decide otherwise."""
@@ -24,6 +22,11 @@ GONE_SECONDS: Final = 3.0
 """Beyond a session: until brokers have noticed that a killed member is gone."""
 
 NOT_YET: Final = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
+
+
+def group_id(consumer: str) -> str:
+    """Return the Kafka consumer group of a consumer; changing it makes a consumer start anew."""
+    return f"sitelog-{consumer}"
 
 
 class Purpose(NamedTuple):
@@ -62,29 +65,28 @@ class Purpose(NamedTuple):
         return None
 
 
-async def refuse_strangers(settings: Settings, purpose: Purpose) -> None:
+async def refuse_strangers(admin: AIOKafkaAdminClient, purpose: Purpose, session_seconds: float) -> None:
     """Raise Halt if a live member of the group fills another database or has another conflict policy.
 
     A member that was killed counts as alive until its session is over, so that long is waited. Two that join at
     the same moment don't see each other.
     """
-    deadline = monotonic() + settings.worker.session_timeout_seconds + GONE_SECONDS
-    async with admin_client(settings) as admin:
-        while True:
-            try:
-                stranger = await _stranger(admin, purpose)
-            except NOT_YET:
-                if monotonic() > deadline:
-                    raise
-            else:
-                if stranger is None:
-                    return
-                if monotonic() > deadline:
-                    raise Halt(f"consumer group {group_id(purpose.consumer)}: {stranger}", EXIT_GROUP)
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    deadline = monotonic() + session_seconds + GONE_SECONDS
+    while True:
+        try:
+            stranger = await _stranger(admin, purpose)
+        except NOT_YET:
+            if monotonic() > deadline:
+                raise
+        else:
+            if stranger is None:
+                return
+            if monotonic() > deadline:
+                raise Halt(f"consumer group {group_id(purpose.consumer)}: {stranger}", EXIT_GROUP)
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-async def _stranger(admin: Any, purpose: Purpose) -> str | None:
+async def _stranger(admin: AIOKafkaAdminClient, purpose: Purpose) -> str | None:
     for response in await admin.describe_consumer_groups([group_id(purpose.consumer)]):
         for error_code, _group, _state, _type, _protocol, members, *_rest in response.groups:
             if error_code and issubclass(for_code(error_code), NOT_YET):

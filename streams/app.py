@@ -8,6 +8,7 @@ import faust
 from faust.tables.manager import TableManager
 
 from sitelog.streams._batch import Positions, RecordBatch, Sink
+from sitelog.streams._group import group_id
 from sitelog.streams._kafka import faust_credentials
 from sitelog.streams.errors import Halt
 from sitelog.streams.settings import Settings
@@ -52,11 +53,6 @@ class BatchApp(faust.App):
     drain_seconds: float
     fetch_wait_ms_max: int
     poll_bytes_max: int
-
-
-def group_id(consumer: str) -> str:
-    """Return the Kafka consumer group of a consumer; changing it makes a consumer start anew."""
-    return f"sitelog-{consumer}"
 
 
 def build_app(

@@ -54,9 +54,13 @@ async def check_topics(settings: Settings) -> None:
 
     Raises UnavailableError and ConfigError as `start_client`.
     """
-    wanted = settings.kafka_config.topics
     async with admin_client(settings) as admin:
-        found = await _partitions(admin)
+        await require_topics(admin, settings.kafka_config.topics)
+
+
+async def require_topics(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSettings]) -> None:
+    """Raise Halt unless all these topics are there, with as many partitions."""
+    found = await _partitions(admin)
     missing = [name for name in wanted if name not in found]
     if missing:
         raise Halt(

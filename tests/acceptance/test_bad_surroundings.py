@@ -219,12 +219,13 @@ async def test_kafka_that_is_not_there_is_told_promptly(
     assert "connection refused" in said.lower()
 
 
+@pytest.mark.parametrize("connections", [1, 2], ids=["before-the-consumer", "while-it-connects"])
 async def test_kafka_that_goes_away_while_the_worker_starts(
-    refusal: Refusal, services: Services, database_name: str
+    refusal: Refusal, services: Services, database_name: str, connections: int
 ) -> None:
     values = config_values(services, database_name)
-    # Its two checks get through: the topics, and who is in the group.
-    async with open_for_connections(services.state.brokers[0].port, 2) as port:
+    # The first connection is that of the checks: the topics, and who is in the group.
+    async with open_for_connections(services.state.brokers[0].port, connections) as port:
         values["kafka_config"]["bootstrap_servers"] = [f"{LOOPBACK}:{port}"]
 
         said = await refusal(values, EXIT_UNAVAILABLE)
