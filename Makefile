@@ -19,6 +19,15 @@ LONGEST := $(patsubst %,tests/%.py,acceptance/test_image integration/test_replay
   integration/test_stack acceptance/test_chaos_run)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-annotate --no-header
+# $(call install,FOLDER,LOCK): what a lock file names, into a virtual environment.
+# uv takes 3 s for what takes pip a minute, from the same index. Where it can't be had or doesn't get through, pip does it.
+define install
+@index=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}; \
+$(PIP) --require-hashes -r installer.lock \
+  && UV_DEFAULT_INDEX=$$index UV_LINK_MODE=copy \
+    $(BIN)/uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2) \
+  || $(1)/bin/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $(2)
+endef
 COMPILED := $(shell sed -nE 's|^    "([a-z]+/[a-z_]+\.py)",$$|\1|p' setup.py)
 
 .PHONY: help setup demo up down status test lint types unit bench chaos lock clean
@@ -42,18 +51,19 @@ setup: .venv/.compiled ## Install everything into .venv, again when what it is m
 	    'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
 	  || { echo "error: gcc and Python's headers are needed to compile what runs for every event: $(APT)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no virtual environment with $(PYTHON): $(APT)" >&2; exit 1; }
-	@# uv takes 3 s for what takes pip a minute, from the same index. Where it can't be had or doesn't get through, pip does it.
-	@index=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}; \
-	$(PIP) --require-hashes -r installer.lock \
-	  && UV_DEFAULT_INDEX=$$index UV_LINK_MODE=copy \
-	    $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
-	  || $(PIP) --require-hashes -r requirements.lock
+	$(call install,.venv,requirements.lock)
 	@# mypy doesn't follow an editable install's import hooks; it follows links.
 	@mkdir -p .typing/sitelog && for package in $(PACKAGES); do ln -sfn "../../$$package" ".typing/sitelog/$$package"; done
 	@touch $@
 
 .venv/.compiled: .venv/.complete setup.py $(COMPILED)
 	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Python programs that the benchmark compares Sitelog with, apart from the project's own: it asks for them when it needs them.
+.peers/.complete: tests/benchmarks/peers.lock .venv/.complete
+	@$(PYTHON) -m venv .peers || { rm -rf .peers; echo "error: no virtual environment with $(PYTHON): $(APT)" >&2; exit 1; }
+	$(call install,.peers,tests/benchmarks/peers.lock)
 	@touch $@
 
 demo: setup ## Start everything, append the life of 12,579 real sites, and check every count
@@ -86,7 +96,7 @@ lint: .venv/.complete ## Check style, format and which package imports which
 types: .venv/.complete ## Check the types, strictly
 	MYPYPATH=.typing $(BIN)/mypy --cache-dir .mypy_cache/types
 
-bench: setup ## Measure plain Faust, a hand-written loop and Sitelog on the same topic: docs/benchmarks.md has the figures
+bench: setup ## Measure Sitelog, its peers and a hand-written loop on the same events: docs/benchmarks.md has the figures
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 chaos: setup ## Break workers, brokers, Postgres and the network for three minutes, and check every event and every row
@@ -98,9 +108,12 @@ lock: setup ## Write the lock files; what is locked keeps its version, or ARGS=-
 	$(LOCK) $(ARGS) --all-extras --group dev pyproject.toml -o requirements.lock
 	@# What the image holds: the same versions, without what only tests and the embedded services need.
 	$(LOCK) $(ARGS) --extra tracing --constraint requirements.lock pyproject.toml -o deploy/docker/requirements.lock
+	@# What the benchmark's peers need, with their own pins.
+	printf '%s\n' 'quixstreams[postgresql]' fastavro mypy-extensions pydantic pyyaml typer \
+	  | $(LOCK) $(ARGS) - -o tests/benchmarks/peers.lock
 
 clean: ## Stop the services, and remove what can be made again; the data in .sitelog stays
 	@if [ -d .sitelog ] && [ -x $(BIN)/sitelog ]; then $(BIN)/sitelog down; fi
-	rm -rf .venv .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .peers .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name "*.cpython-*.so" -not -path "./.venv/*" -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
