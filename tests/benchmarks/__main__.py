@@ -1,10 +1,11 @@
-"""`make bench`: plain Faust, loops by hand and Sitelog, one after the other on the same topic.
+"""`make bench`: plain Faust, loops by hand, Sitelog and its peers, one after the other on the same events.
 
 It brings its own Kafka and Postgres, checks every site after every run, and leaves nothing behind.
 """
 
 import asyncio
 import pstats
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,13 +14,17 @@ import typer
 from rich.console import Console
 
 from sitelog.streams.errors import SitelogError
+from sitelog.streams.settings import Settings
+from sitelog.streams.topics import create_topics
 from tests.benchmarks import growth, large, latency, page, report
-from tests.benchmarks.contenders import CONTENDERS, SITELOG
-from tests.benchmarks.events import TOPIC, Life
+from tests.benchmarks.contenders import CONTENDERS, DEFAULT, SITELOG, Contender
+from tests.benchmarks.events import TOPIC, Life, Message
 from tests.benchmarks.figures import summarize
 from tests.benchmarks.load import load
 from tests.benchmarks.machine import describe
+from tests.benchmarks.peer import java_version
 from tests.benchmarks.race import NotCountedError, Run, race
+from tests.benchmarks.rows import ROWS_TOPIC, rows, with_rows_topic
 from tests.benchmarks.services import Services, services
 
 NAMES: Final = ", ".join(contender.name for contender in CONTENDERS)
@@ -37,11 +42,20 @@ class Bench:
     page: bool
     console: Console
 
+    @property
+    def contenders(self) -> list[Contender]:
+        """Those who were asked for, or else the usual ones, in the order of CONTENDERS."""
+        names = self.only or [contender.name for contender in DEFAULT]
+        return [contender for contender in CONTENDERS if contender.name in names]
+
     async def compare(self) -> bool:
         """Let everybody run, in turn; return whether every run counted."""
+        for peer in (contender.peer for contender in self.contenders):
+            if peer is not None:
+                peer.prepare(self.console.print)
         async with services() as ours:
             machine = await self._machine(ours)
-            life = self._fill(ours)
+            life = await self._fill(ours)
             runs, failures = await self._rounds(ours, life)
         figures = summarize(runs)
         report.show_figures(self.console, figures)
@@ -91,7 +105,7 @@ class Bench:
     async def profile(self, lines: int) -> None:
         """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
         async with services() as ours:
-            life = self._fill(ours)
+            life = await self._fill(ours)
             file = ours.folder / "profile"
             await race(ours, SITELOG, life, profile=file)
             stats = pstats.Stats(str(file))
@@ -106,25 +120,33 @@ class Bench:
         connection = await ours.connect("postgres")
         machine = await describe(connection)
         await connection.close()
+        machine["java"] = java_version()
+        machine |= {one.name: one.peer.version for one in self.contenders if one.peer is not None}
         report.show_machine(self.console, machine)
         return machine
 
-    def _fill(self, ours: Services) -> Life:
+    async def _fill(self, ours: Services) -> Life:
         life = Life(self.events, self.sites)
-        loaded = load(ours.settings(), TOPIC, life.messages())
+        messages = list(life.messages())
+        self._load(ours.settings(), TOPIC, messages)
+        if any(contender.peer is not None and contender.peer.topic == ROWS_TOPIC for contender in self.contenders):
+            settings = with_rows_topic(ours.settings())
+            await create_topics(settings)
+            self._load(settings, ROWS_TOPIC, rows(messages))
+        return life
+
+    def _load(self, settings: Settings, topic: str, messages: Iterable[Message]) -> None:
+        loaded = load(settings, topic, messages)
         self.console.print(
-            f"{loaded.events:,} events of {self.sites:,} sites in {TOPIC}, "
+            f"{loaded.events:,} events of {self.sites:,} sites in {topic}, "
             f"{loaded.value_bytes / loaded.events:.0f} bytes each"
         )
-        return life
 
     async def _rounds(self, ours: Services, life: Life) -> tuple[list[Run], list[NotCountedError]]:
         runs: list[Run] = []
         failures: list[NotCountedError] = []
         for number in range(self.rounds):
-            for contender in CONTENDERS:
-                if self.only and contender.name not in self.only:
-                    continue
+            for contender in self.contenders:
                 try:
                     runs.append(await race(ours, contender, life))
                 except NotCountedError as failure:
@@ -141,7 +163,7 @@ def main(
     events: Annotated[int, typer.Option(min=1, help="How many, creations included.")] = 300_000,
     sites: Annotated[int, typer.Option(min=1, help="How many of the events create one.")] = 20_000,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each contender.")] = 2,
-    only: Annotated[list[str] | None, typer.Option(help=f"Only these: {NAMES}.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Only these of {NAMES}.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every figure to this file, too.")] = None,
     write_page: Annotated[bool, typer.Option("--page", help="Put the figures into docs/benchmarks.md, too.")] = False,
     latency: Annotated[list[float] | None, typer.Option(help="Measure latency instead, at so many events/s.")] = None,

@@ -101,6 +101,10 @@ class Latest:
         """All sites concerned, sorted, so that two writers can't lock each other's rows crosswise."""
         return sorted(self._rows)
 
+    def row(self, site_id: str) -> dict[str, Any]:
+        """One site's columns; `version` is the number of its events that were taken. Raises KeyError."""
+        return dict(zip(COLUMNS, self._rows[site_id], strict=True))
+
     def arrays(self) -> list[tuple[Any, ...]]:
         """One array per column, in the order of `site_ids`."""
         return list(zip(*(self._rows[site_id] for site_id in self.site_ids()), strict=True))

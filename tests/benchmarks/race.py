@@ -16,15 +16,19 @@ from typing import Any
 
 import psutil
 
-from sitelog.deploy._daemon import stop_together
+from sitelog.deploy._daemon import Daemon, stop_together
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.events import Life, Site
+from tests.benchmarks.peer import Launch
 from tests.benchmarks.services import Database, Services
 
 POLL_SECONDS = 0.02
+# Some answers take as long as there are rows to read: looking may take a tenth of the time, not more.
+POLL_REST = 9
 # From one commit to the next, the first one after the launch included: one that hangs doesn't hold the rest up.
-SILENT_SECONDS_MAX = 60
+SILENT_SECONDS_MAX = 120
 RUN_SECONDS_MAX = 1_800
+_LINE_MAX = 300
 STOP_STEPS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
 
@@ -34,11 +38,15 @@ class NotCountedError(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen at one moment; `cpu_seconds` are user and system time since the process began."""
+    """What was seen at one moment; `cpu_seconds` are user and system time since the process began.
+
+    `took` is how many seconds the database needed for the answer.
+    """
 
     at: float
     committed: int
     cpu_seconds: float
+    took: float
 
 
 @dataclass(frozen=True)
@@ -84,21 +92,29 @@ async def watched(
 ) -> AsyncIterator["Watch"]:
     """Start a contender's processes, and end them at the end. Raises NotCountedError when one ended before."""
     daemons = [services.daemon(f"{database.name}_{number}") for number in range(contender.processes)]
+    launch = launched(contender, database, profile)
+    environ = {**environment(), **launch.environ}
     started = time.monotonic()
-    started_with = command(contender, database, profile)
-    processes = [psutil.Process(daemon.start(started_with, environment()).pid) for daemon in daemons]
+    processes = [psutil.Process(daemon.start(launch.command, environ).pid) for daemon in daemons]
     try:
         yield Watch(contender, processes, connection, started)
     except psutil.NoSuchProcess:
-        lines = "\n  | ".join(line for daemon in daemons for line in daemon.last_lines(12))
-        raise NotCountedError(f"{contender.name} ended before it was through:\n  | {lines}") from None
+        raise NotCountedError(f"{contender.name} ended before it was through{last_words(daemons)}") from None
+    except NotCountedError as failure:
+        # A JVM whose sink has failed goes on without it: only its log says so.
+        raise NotCountedError(f"{failure}{last_words(daemons)}") from None
     finally:
         stop_together(daemons, STOP_STEPS)
 
 
+def last_words(daemons: Sequence[Daemon]) -> str:
+    """Return what the processes have said last, to be put behind a reason."""
+    return "".join(f"\n  | {line[:_LINE_MAX]}" for daemon in daemons for line in daemon.last_lines(12))
+
+
 @dataclass
 class Watch:
-    """Looks at a contender's processes and at its database, 50 times a second."""
+    """Looks at a contender's processes and at its database, 50 times a second at most."""
 
     contender: Contender
     processes: Sequence[psutil.Process]
@@ -128,15 +144,17 @@ class Watch:
                     f"{self.contender.name}: {sample.committed} of {events} events after "
                     f"{sample.at - self.started:.0f} s, the last commit {sample.at - moved.at:.0f} s ago"
                 )
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(max(POLL_SECONDS, POLL_REST * sample.took))
             sample = await self._sample()
         return sample
 
     async def _sample(self) -> Sample:
+        asked = time.monotonic()
         committed = await self.connection.fetchval(self.contender.committed_sql)
         at = time.monotonic()
         self.memory_peak = max(self.memory_peak, sum(process.memory_info().rss for process in self.processes))
-        return Sample(at, committed, sum(sum(process.cpu_times()[:2]) for process in self.processes))
+        cpu_seconds = sum(sum(process.cpu_times()[:2]) for process in self.processes)
+        return Sample(at, committed, cpu_seconds, at - asked)
 
     def _figures(self, first: Sample, last: Sample) -> Run:
         events = last.committed - first.committed
@@ -151,6 +169,13 @@ class Watch:
             seconds=last.at - self.started,
             cpu_seconds_total=last.cpu_seconds,
         )
+
+
+def launched(contender: Contender, database: Database, profile: Path | None) -> Launch:
+    """What one of the contender's processes is started with."""
+    if contender.peer is not None:
+        return contender.peer.launch(database)
+    return Launch(command(contender, database, profile))
 
 
 def command(contender: Contender, database: Database, profile: Path | None) -> list[str]:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sitelog.deploy._jars import KAFKA_VERSION, cache_folder, fetch_jars
+from sitelog.deploy._maven import Bundle, fetch
 from sitelog.streams.errors import UnavailableError
 
 BRINGS = f"""
@@ -86,3 +87,17 @@ def test_another_folder_can_be_named(tmp_path):
 
 def test_without_a_cache_setting_the_home_folder_has_it(tmp_path):
     assert cache_folder({"HOME": str(tmp_path)}).parent == tmp_path / ".cache" / "sitelog"
+
+
+def test_a_bundle_is_finished_before_anybody_can_see_it(maven, tmp_path):
+    folder = tmp_path / "cache" / "pair"
+
+    def finish(jars):
+        assert not folder.exists()
+        (jars / "finished").touch()
+
+    pom = tmp_path / "pom.xml"
+    pom.touch()
+    bundle = Bundle(title="a pair", size="1 MB", pom=pom, proof="kafka_*.jar", finish=finish)
+    assert fetch(bundle, folder, maven(BRINGS), print) == folder
+    assert (folder / "finished").exists()
