@@ -5,7 +5,7 @@ It brings its own Kafka and Postgres, checks every site after every run, and lea
 
 import asyncio
 import pstats
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -54,8 +54,8 @@ class Bench:
             if peer is not None:
                 peer.prepare(self.console.print)
         async with services() as ours:
-            machine = await self._machine(ours)
-            life = await self._fill(ours)
+            machine = await self._machine(ours, self.contenders)
+            life = await self._fill(ours, self.contenders)
             runs, failures = await self._rounds(ours, life)
         figures = summarize(runs)
         report.show_figures(self.console, figures)
@@ -105,7 +105,7 @@ class Bench:
     async def profile(self, lines: int) -> None:
         """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
         async with services() as ours:
-            life = await self._fill(ours)
+            life = await self._fill(ours, [SITELOG])
             file = ours.folder / "profile"
             await race(ours, SITELOG, life, profile=file)
             stats = pstats.Stats(str(file))
@@ -116,20 +116,20 @@ class Bench:
         async with services() as ours:
             return await self._machine(ours)
 
-    async def _machine(self, ours: Services) -> dict[str, object]:
+    async def _machine(self, ours: Services, contenders: Sequence[Contender] = ()) -> dict[str, object]:
         connection = await ours.connect("postgres")
         machine = await describe(connection)
         await connection.close()
         machine["java"] = java_version()
-        machine |= {one.name: one.peer.version for one in self.contenders if one.peer is not None}
+        machine |= {one.name: one.peer.version for one in contenders if one.peer is not None}
         report.show_machine(self.console, machine)
         return machine
 
-    async def _fill(self, ours: Services) -> Life:
+    async def _fill(self, ours: Services, contenders: Sequence[Contender]) -> Life:
         life = Life(self.events, self.sites)
         messages = list(life.messages())
         self._load(ours.settings(), TOPIC, messages)
-        if any(contender.peer is not None and contender.peer.topic == ROWS_TOPIC for contender in self.contenders):
+        if any(contender.peer is not None and contender.peer.topic == ROWS_TOPIC for contender in contenders):
             settings = with_rows_topic(ours.settings())
             await create_topics(settings)
             self._load(settings, ROWS_TOPIC, rows(messages))

@@ -24,15 +24,21 @@ _CONNECT_TYPES: Final = {"text": "string", "double precision": "double", "bigint
 
 
 def _unpack(folder: Path) -> None:
+    """Put the archive's jars where Connect looks for plugins, and remove the archive."""
+    plugin = folder / _PLUGINS / "debezium"
+    plugin.mkdir(parents=True)
     for archive in folder.glob("*.tar.gz"):
         with tarfile.open(archive) as packed:
-            packed.extractall(folder / _PLUGINS, filter="data")
+            for member in packed:
+                content = packed.extractfile(member)
+                if content is not None and member.name.endswith(".jar"):
+                    (plugin / Path(member.name).name).write_bytes(content.read())
         archive.unlink()
 
 
 BUNDLE: Final = Bundle(
     title=f"Debezium {VERSION}",
-    size="90 MB",
+    size="96 MB",
     pom=JVM / "debezium.pom.xml",
     proof="debezium-connector-jdbc-*-plugin.tar.gz",
     finish=_unpack,

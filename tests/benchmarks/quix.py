@@ -22,7 +22,7 @@ def prepare(say: Callable[[str], None]) -> None:
     command = ["make", "--no-print-directory", ".peers/.complete"]
     if subprocess.run([*command, "--question"], cwd=ROOT, capture_output=True, check=False).returncode == 0:
         return
-    say("Installing Quix Streams (100 MB, once) into .peers")
+    say("Installing Quix Streams (120 MB, once) into .peers")
     try:
         answer = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_INSTALL_SECONDS_MAX
