@@ -26,7 +26,7 @@ POLL_SECONDS = 0.02
 # Some answers take as long as there are rows to read: looking may take a tenth of the time, not more.
 POLL_REST = 9
 # From one commit to the next, the first one after the launch included: one that hangs doesn't hold the rest up.
-SILENT_SECONDS_MAX = 120
+SILENT_SECONDS_MAX = 180
 RUN_SECONDS_MAX = 1_800
 _LINE_MAX = 300
 STOP_STEPS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
