@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from sitelog.deploy._class_archive import ClassArchive
 from sitelog.deploy._daemon import Daemon, started_daemons, stop_together
 from sitelog.deploy._jars import fetch_jars
 from sitelog.deploy._java import find_java
@@ -56,8 +57,10 @@ async def start_brokers(
             require_free(broker.controller_port, f"Kafka controller {broker.node_id}", "--reset")
         java = find_java(environ)
         jars = await asyncio.to_thread(fetch_jars, environ, say)
-        launcher = _Launcher(folder, state, environ, java=java, jars=jars)
-        await asyncio.gather(*(launcher.ensure_format(broker) for broker in missing))
+        launcher = _Launcher(folder, state, environ, java=java, jars=jars, archive=ClassArchive.of(java, jars))
+        first, *others = missing
+        await launcher.ensure_format(first)  # alone: the first time it makes the archive, for the others too
+        await asyncio.gather(*(launcher.ensure_format(broker) for broker in others))
         for broker in missing:
             launcher.launch(broker)
     # Waits for those that ran already, too: a broker without its majority doesn't answer yet.
@@ -109,6 +112,7 @@ class _Launcher:
     _: KW_ONLY
     java: str
     jars: Path
+    archive: ClassArchive
 
     async def ensure_format(self, broker: BrokerState) -> None:
         """Format the storage if it is new, beside and renamed: a format that was interrupted counts as none."""
@@ -119,16 +123,17 @@ class _Launcher:
         scratch = data.with_name(f"{data.name}.new")
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         properties = self._write_properties(broker, scratch)
-        # The quick compiler only: this process lives a second.
-        command = self._java("-Xmx128m", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format")
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            *("--cluster-id", self.state.cluster_id, "--config", str(properties)),
-            env=dict(self.environ),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
+        with self.archive.making() as archive:
+            # The quick compiler only: this process lives a second.
+            options = ("-Xmx128m", "-XX:TieredStopAtLevel=1", *archive)
+            process = await asyncio.create_subprocess_exec(
+                *self._java(*options, "kafka.tools.StorageTool", "format"),
+                *("--cluster-id", self.state.cluster_id, "--config", str(properties)),
+                env=dict(self.environ),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            output, _ = await process.communicate()
         if process.returncode != 0:
             said = output.decode("utf-8", "replace").strip()[-600:]
             full = f". {DISK_FULL.what_to_do}" if DISK_FULL.symptom in said else ""
@@ -145,6 +150,7 @@ class _Launcher:
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
+            *self.archive.options,
         )
         command = self._java(*heap, "kafka.Kafka", str(properties))
         broker_daemon(self.folder, broker).start(command, self.environ)

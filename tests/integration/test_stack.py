@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -98,12 +99,18 @@ async def owner_connection(settings):
     )
 
 
+def mapped(pid: int) -> str:
+    """The files that a process has mapped into its memory."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
 async def test_a_second_up_is_harmless_and_data_survives_down_and_up(stack):
     config = await stack.up(NO_WORKERS)
     settings = load_settings(config, {})
     assert await states(stack) == {"kafka-1": "up", "postgres": "up"}
     await append_and_insert(settings)
     before = await pids(stack)
+    assert "/classes-" in mapped(before["kafka-1"]), "the broker was started without the archive of classes"
 
     assert await stack.up(Wanted()) == config
     assert await pids(stack) == before
