@@ -8,8 +8,10 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer import fetcher
 
 from sitelog.streams._consumer_thread import FIRST_POLL_RECORDS, GROWTH, BatchConsumerThread
+from sitelog.streams._fetched import TAKEN_AT_ONCE, LeanRecords, LeanResult
 from tests.until import until
 
 pytestmark = pytest.mark.services
@@ -19,8 +21,10 @@ EACH = 6 * FIRST_POLL_RECORDS
 
 
 @pytest.fixture
-async def consumer(kafka: list[str]) -> AsyncIterator[Any]:
+async def consumer(kafka: list[str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """A consumer of three partitions that has the same number of records of each in memory already."""
+    monkeypatch.setattr(fetcher, "PartitionRecords", LeanRecords)
+    monkeypatch.setattr(fetcher, "FetchResult", LeanResult)
     topic = f"fetched-{uuid.uuid4().hex}"
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
@@ -43,10 +47,13 @@ async def fetched(consumer: Any) -> bool:
     return len(consumer._fetcher._records) == PARTITIONS
 
 
-async def polls(consumer: Any, count: int, records_max: int) -> list[list[tuple[int, int]]]:
+async def polls(
+    consumer: Any, count: int, *, records_max: int = EACH, bytes_max: int = 1_000_000
+) -> list[list[tuple[int, int]]]:
     """Poll so often; return partition and number of records of everything that each poll brought."""
     thread = cast("Any", object.__new__(BatchConsumerThread))
     thread.consumer = SimpleNamespace(flow_active=True)
+    thread.app = SimpleNamespace(poll_bytes_max=bytes_max)
     found = []
     for _ in range(count):
         fetched = await thread._fetch_records(consumer, consumer.assignment(), timeout=5.0, max_records=records_max)
@@ -66,3 +73,9 @@ async def test_the_first_polls_bring_little_and_each_much_more_than_the_one_befo
     found = await polls(consumer, 3, records_max=(GROWTH + 1) * FIRST_POLL_RECORDS)
     sizes = [sum(records for _, records in one) for one in found]
     assert [size / FIRST_POLL_RECORDS for size in sizes] == [1, GROWTH, GROWTH + 1]
+
+
+async def test_a_poll_brings_no_more_bytes_than_allowed_and_the_next_one_goes_on(consumer: Any) -> None:
+    found = await polls(consumer, PARTITIONS, bytes_max=TAKEN_AT_ONCE)  # the first values have a digit or two
+    assert {partition for ((partition, _),) in found} == {0, 1, 2}
+    assert {records for ((_, records),) in found} == {TAKEN_AT_ONCE}
