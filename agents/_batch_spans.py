@@ -23,9 +23,10 @@ from opentelemetry.trace import (
 )
 
 from sitelog.agents._spans import Acquired
-from sitelog.agents._traced_connection import TracedConnection, mark_failed
+from sitelog.agents._traced_connection import TracedConnection
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import RecordBatch
+from sitelog.streams._span import mark_failed, span_of_block
 from sitelog.streams._trace_headers import producer_of
 from sitelog.streams.settings import DatabaseSettings
 
@@ -81,9 +82,8 @@ class BatchSpans:
         finally:
             for batch in batches:
                 span = self._batches.pop(batch)
-                if (
-                    span.is_recording()
-                ):  # neither settled nor failed: its claim is over, and the next one reads it again
+                # Neither settled nor failed: its claim is over, and the next one reads it again.
+                if span.is_recording():
                     span.set_attribute("sitelog.verdict", "dropped")
                     span.end()
             if common is not None:
@@ -92,7 +92,8 @@ class BatchSpans:
     @contextmanager
     def decoding(self, batch: RecordBatch) -> Iterator[None]:
         """In this block one of them is decoded."""
-        with self._marking(batch), self._inside("decode", context=set_span_in_context(self._batches[batch])):
+        context = set_span_in_context(self._batches[batch])
+        with self._marking(batch), span_of_block(self._tracer, "decode", context=context):
             yield
 
     @contextmanager
@@ -111,7 +112,7 @@ class BatchSpans:
             "sitelog.slices": [f"{part.topic}[{part.partition}] {part.start}-{part.end - 1}" for part in parts],
         }
         name = f"transaction {self._database['db.namespace']}"
-        with self._inside(name, kind=SpanKind.CLIENT, attributes=attributes):
+        with span_of_block(self._tracer, name, kind=SpanKind.CLIENT, attributes=attributes):
             async with acquired as connection:
                 yield TracedConnection(connection, self._tracer, self._database)
 
@@ -174,18 +175,6 @@ class BatchSpans:
             # Headers are whatever anybody has sent: they may cost the links, and never the batch.
             log.exception("%s[%d]: trace headers from offset %d on", batch.topic, batch.partition, batch.start)
             return []
-
-    @contextmanager
-    def _inside(self, name: str, **options: Any) -> Iterator[None]:
-        """Have a span for a block; the parent is the current one unless a context is given."""
-        with self._tracer.start_as_current_span(
-            name, record_exception=False, set_status_on_exception=False, **options
-        ) as span:
-            try:
-                yield
-            except BaseException as error:
-                mark_failed(span, error)
-                raise
 
     @contextmanager
     def _marking(self, batch: RecordBatch) -> Iterator[None]:

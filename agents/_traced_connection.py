@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Tracer
+
+from sitelog.streams._span import span_of_block
 
 
 class TracedConnection:
@@ -39,24 +41,7 @@ class TracedTransaction:
     ) -> None:
         name = "COMMIT" if kind is None else "ROLLBACK"
         attributes = {**self._attributes, "db.operation.name": name}
-        with self._tracer.start_as_current_span(
-            f"{name} {self._attributes['db.namespace']}",
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                await self._transaction.__aexit__(kind, error, trace)
-            except BaseException as failed:
-                mark_failed(span, failed)
-                raise
-
-
-def mark_failed(span: Span, error: BaseException) -> None:
-    """Name an error by its SQLSTATE or its class: its message may have values in it."""
-    state: str | None = getattr(error, "sqlstate", None)
-    span.set_attribute("error.type", state or type(error).__name__)
-    if state:
-        span.set_attribute("db.response.status_code", state)
-    span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        with span_of_block(
+            self._tracer, f"{name} {self._attributes['db.namespace']}", kind=SpanKind.CLIENT, attributes=attributes
+        ):
+            await self._transaction.__aexit__(kind, error, trace)

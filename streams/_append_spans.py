@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka.structs import RecordMetadata
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 
 from sitelog.streams._event import Event
+from sitelog.streams._span import mark_failed
 from sitelog.streams._trace_headers import Headers, headers_of
 
 Acknowledgement = asyncio.Future[RecordMetadata]
@@ -26,7 +27,8 @@ class AppendSpans:
         try:
             future = await send(headers_of(span))
         except BaseException as error:
-            _end_failed(span, error)
+            mark_failed(span, error)
+            span.end()
             raise
         future.add_done_callback(lambda acknowledged: _end(span, acknowledged))
         return future
@@ -48,15 +50,9 @@ def _described(event: Event, key: bytes) -> dict[str, Any]:
 def _end(span: Span, acknowledged: Acknowledgement) -> None:
     error = asyncio.CancelledError() if acknowledged.cancelled() else acknowledged.exception()
     if error is not None:
-        _end_failed(span, error)
-        return
-    place = acknowledged.result()
-    span.set_attribute("messaging.destination.partition.id", str(place.partition))
-    span.set_attribute("messaging.kafka.offset", place.offset)
-    span.end()
-
-
-def _end_failed(span: Span, error: BaseException) -> None:
-    span.set_attribute("error.type", type(error).__name__)
-    span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        mark_failed(span, error)
+    else:
+        place = acknowledged.result()
+        span.set_attribute("messaging.destination.partition.id", str(place.partition))
+        span.set_attribute("messaging.kafka.offset", place.offset)
     span.end()
