@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
 )
 
@@ -43,11 +44,11 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_truth(cls, value: Any) -> Any:
-        """YAML reads `on` and `yes` as true, and pydantic true as 1: no setting is meant so."""
-        if isinstance(value, bool):
+    def _refuse_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `on` and `yes` as true, and pydantic true as 1: only a setting that is true or false means it."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
             # A TypeError would pass pydantic by; it collects ValueErrors.
-            raise ValueError("expected a number or quoted text, got yes or no")  # noqa: TRY004
+            raise ValueError("expected a number or quoted text, got yes or no")
         return value
 
 

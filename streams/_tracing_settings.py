@@ -1,9 +1,5 @@
 """The configuration's `tracing`: whether there are any traces; all else about them is OpenTelemetry's `OTEL_…`."""
 
-from typing import Any
-
-from pydantic import field_validator
-
 from sitelog.streams._section import Section
 
 
@@ -12,9 +8,3 @@ class TracingSettings(Section):
 
     # Spans go to OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over HTTP. Needs the extra: pip install 'sitelog[tracing]'.
     enabled: bool = False
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_truth(cls, value: Any) -> Any:
-        """Take yes and no, which no other section has."""
-        return value
