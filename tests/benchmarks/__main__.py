@@ -5,10 +5,10 @@ It brings its own Kafka and Postgres, checks every site after every run, and lea
 
 import asyncio
 import pstats
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -59,9 +59,8 @@ class Bench:
             runs, failures = await self._rounds(ours, life)
         figures = summarize(runs)
         report.show_figures(self.console, figures)
-        if self.json:
-            asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
-            report.write_json(self.json, machine, asked=asked, figures=figures, runs=runs)
+        asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
+        self._write_json(machine, asked, figures=figures, runs=runs)
         if self.page and not failures:
             asked_for = [f"--events {self.events} --sites {self.sites} --rounds {self.rounds}"]
             asked_for += [f"--only {name}" for name in self.only]
@@ -74,9 +73,7 @@ class Bench:
             machine = await self._machine(ours)
             measured = await latency.measure(ours, rates, seconds)
         report.show_latency(self.console, measured)
-        if self.json:
-            asked = {"rates": rates, "seconds": seconds}
-            report.write_json(self.json, machine, asked=asked, latency=measured)
+        self._write_json(machine, {"rates": rates, "seconds": seconds}, latency=measured)
         if self.page:
             chosen = " ".join(f"--latency {rate:g}" for rate in rates)
             page.put_latency(measured, machine, f'make bench ARGS="{chosen} --seconds {seconds:g}"')
@@ -86,8 +83,7 @@ class Bench:
         machine = await self._machine_alone()
         measured = await growth.measure(sites, self.events)
         report.show_growth(self.console, measured)
-        if self.json:
-            report.write_json(self.json, machine, asked={"sites": sites, "changes": self.events}, growth=measured)
+        self._write_json(machine, {"sites": sites, "changes": self.events}, growth=measured)
         if self.page:
             chosen = " ".join(f"--growth {number}" for number in sites)
             page.put_growth(measured, machine, f'make bench ARGS="{chosen} --events {self.events}"')
@@ -97,8 +93,7 @@ class Bench:
         machine = await self._machine_alone()
         measured = await large.measure(events)
         report.show_large(self.console, measured)
-        if self.json:
-            report.write_json(self.json, machine, asked={"events": events}, large=measured)
+        self._write_json(machine, {"events": events}, large=measured)
         if self.page:
             page.put_large(measured, machine, f'make bench ARGS="--large {events}"')
 
@@ -111,6 +106,12 @@ class Bench:
             stats = pstats.Stats(str(file))
         stats.sort_stats("tottime").print_stats(lines)
         stats.sort_stats("cumulative").print_stats(lines)
+
+    def _write_json(
+        self, machine: Mapping[str, object], asked: Mapping[str, object], **measured: Sequence[Any]
+    ) -> None:
+        if self.json:
+            report.write_json(self.json, machine, asked=asked, **measured)
 
     async def _machine_alone(self) -> dict[str, object]:
         async with services() as ours:

@@ -34,7 +34,7 @@ def put_figures(figures: Sequence[Figures], machine: Mapping[str, Any], command:
         )
         for one in figures
     ]
-    _replace("figures", [*_table(head, rows), "", _circumstances(machine, command)])
+    _put("figures", [head, *rows], machine, command)
     CHART.write_text(
         bars("events/s", [(one.contender, one.events_per_second) for one in figures], SITELOG.name), encoding="utf-8"
     )
@@ -56,7 +56,7 @@ def put_latency(measured: Sequence[Latency], machine: Mapping[str, Any], command
         )
         for one in measured
     ]
-    _replace("latency", [*_table(head, rows), "", _circumstances(machine, command)])
+    _put("latency", [head, *rows], machine, command)
 
 
 def put_growth(measured: Sequence[Growth], machine: Mapping[str, Any], command: str) -> None:
@@ -75,7 +75,7 @@ def put_growth(measured: Sequence[Growth], machine: Mapping[str, Any], command: 
         )
         for one in measured
     ]
-    _replace("growth", [*_table(head, rows), "", _circumstances(machine, command)])
+    _put("growth", [head, *rows], machine, command)
 
 
 def put_large(measured: Sequence[Large], machine: Mapping[str, Any], command: str) -> None:
@@ -90,12 +90,15 @@ def put_large(measured: Sequence[Large], machine: Mapping[str, Any], command: st
         )
         for one in measured
     ]
-    _replace("large", [*_table(head, rows), "", _circumstances(machine, command)])
+    _put("large", [head, *rows], machine, command)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _put(place: str, table: Sequence[Sequence[str]], machine: Mapping[str, Any], command: str) -> None:
+    """Replace what is in a place by a table, its first row being the head, and what it was measured with."""
+    head, *rows = table
     ruler = ("---", *[_RIGHT] * (len(head) - 1))
-    return ["| " + " | ".join(row) + " |" for row in (head, ruler, *rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ruler, *rows)]
+    _replace(place, [*lines, "", _circumstances(machine, command)])
 
 
 def _circumstances(machine: Mapping[str, Any], command: str) -> str:
