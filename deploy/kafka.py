@@ -57,7 +57,7 @@ async def start_brokers(
             require_free(broker.controller_port, f"Kafka controller {broker.node_id}", "--reset")
         java = find_java(environ)
         jars = await asyncio.to_thread(fetch_jars, environ, say)
-        launcher = _Launcher(folder, state, environ, java=java, jars=jars, archive=ClassArchive.of(java, jars))
+        launcher = _Launcher(folder, state, environ, java=java, jars=jars)
         first, *others = missing
         await launcher.ensure_format(first)  # alone: the first time it makes the archive, for the others too
         await asyncio.gather(*(launcher.ensure_format(broker) for broker in others))
@@ -112,7 +112,11 @@ class _Launcher:
     _: KW_ONLY
     java: str
     jars: Path
-    archive: ClassArchive
+
+    @property
+    def archive(self) -> ClassArchive:
+        """The classes that an earlier start has loaded."""
+        return ClassArchive.of(self.java, self.jars)
 
     async def ensure_format(self, broker: BrokerState) -> None:
         """Format the storage if it is new, beside and renamed: a format that was interrupted counts as none."""
