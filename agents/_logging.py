@@ -76,11 +76,10 @@ def configure(form: Literal["json", "text"], level: str) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in NOISY:
-        logging.getLogger(name).addFilter(OncePer(REPEAT_SECONDS))
-    for name in TRACING:
-        logging.getLogger(name).addFilter(OncePer(TRACING_REPEAT_SECONDS))
-    threading.excepthook = told
+    for names, seconds in ((NOISY, REPEAT_SECONDS), (TRACING, TRACING_REPEAT_SECONDS)):
+        for name in names:
+            logging.getLogger(name).addFilter(OncePer(seconds))
+    threading.excepthook = log_failed_thread
     # Reports every idle connection that is lost, with a traceback; the pipeline says what matters.
     logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
     # Faust's own start-up chatter.
@@ -88,7 +87,7 @@ def configure(form: Literal["json", "text"], level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
 
 
-def told(failed: threading.ExceptHookArgs) -> None:
+def log_failed_thread(failed: threading.ExceptHookArgs) -> None:
     """Log what ended a thread, where Python would print it; what is foreseen is told by who waits for the thread."""
     error = failed.exc_value
     if error is not None and not isinstance(error, SitelogError):
