@@ -254,6 +254,19 @@ async def gathered(projector: Held, sizes: Sequence[int]) -> tuple[Heard, Pipeli
     return heard, pipeline
 
 
+async def queued(projector: Held, heard: Heard) -> Pipeline:
+    """One transaction under way, and behind it a batch of the same partition and one of another."""
+    pipeline = pipeline_of(projector, heard)
+    claim = claim_of(0)
+    await pipeline.submit(batch(claim, 1))
+    await until_in_hand(projector, 1)
+    await pipeline.submit(batch(claim, 1, start=1))  # there is room for a second transaction, but not for this one
+    for _ in range(50):  # turns of the loop: more than it would take to begin
+        await asyncio.sleep(0)
+    await pipeline.submit(batch(claim_of(1), 1))
+    return pipeline
+
+
 async def until_in_hand(projector: Held, transactions: int) -> None:
     async def are_in_hand() -> bool:
         return len(projector.transactions) >= transactions
@@ -330,15 +343,7 @@ async def test_a_batch_of_the_next_claim_doesnt_mix_with_those_of_the_one_before
 
 async def test_a_group_waits_for_its_partitions_earlier_batches_and_gathers_meanwhile() -> None:
     projector = Held()
-    heard = Heard()
-    pipeline = pipeline_of(projector, heard)
-    claim = claim_of(0)
-    await pipeline.submit(batch(claim, 1))
-    await until_in_hand(projector, 1)
-    await pipeline.submit(batch(claim, 1, start=1))  # there is room for a second transaction, but not for this one
-    for _ in range(50):  # turns of the loop: more than it would take to begin
-        await asyncio.sleep(0)
-    await pipeline.submit(batch(claim_of(1), 1))
+    pipeline = await queued(projector, Heard())
     await let_go(projector, pipeline)
     assert projector.transactions == [[0], [0, 1]]
 
@@ -385,12 +390,7 @@ async def test_what_nobody_expects_after_a_shared_transaction_ends_the_process_t
 
     projector = Held()
     heard = Deaf()
-    pipeline = pipeline_of(projector, heard)
-    claim = claim_of(0)
-    await pipeline.submit(batch(claim, 1))
-    await until_in_hand(projector, 1)
-    await pipeline.submit(batch(claim, 1, start=1))
-    await pipeline.submit(batch(claim_of(1), 1))
+    pipeline = await queued(projector, heard)
     await let_go(projector, pipeline)
     assert projector.transactions == [[0], [0, 1]]
     assert [str(halt).partition(": ")[2] for halt in heard.halts] == [
