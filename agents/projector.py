@@ -19,7 +19,7 @@ from sitelog.agents._worker import SitelogWorker
 from sitelog.projections._database import open_pool
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
-from sitelog.projections._registry import Plan, load, plan
+from sitelog.projections._registry import Plan
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Position
 from sitelog.streams._group import Purpose, group_id
@@ -88,9 +88,8 @@ class Registry(Service):
             await self.add_async_context(self.client)
 
 
-def build(settings: Settings, purpose: Purpose, telemetry: "Telemetry | None" = None) -> SitelogWorker:
+def build(settings: Settings, planned: Plan, purpose: Purpose, telemetry: "Telemetry | None" = None) -> SitelogWorker:
     """Wire the worker together; nothing runs before it is started."""
-    planned = plan(load())
     registry = Registry(settings)
     codec = Codec(registry.client)
     database = Database(settings, planned)

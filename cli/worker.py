@@ -37,8 +37,9 @@ def projector(config: ConfigOption = None, log_format: FormOption = "json", log_
         # Faust takes half a second to import: time in which servers can answer.
         importing = Thread(target=import_module, args=("sitelog.agents.projector",))
         importing.start()
-        purpose = asyncio.run(preflight(settings, PROJECTOR, plan(load())))
+        planned = plan(load())
+        purpose = asyncio.run(preflight(settings, PROJECTOR, planned))
         importing.join()
         from sitelog.agents import projector as consumer  # noqa: PLC0415
 
-        consumer.build(settings, purpose, sending).execute_from_commandline()
+        consumer.build(settings, planned, purpose, sending).execute_from_commandline()
