@@ -18,11 +18,14 @@ COMPILED = (
     "streams/_decode.py",
     "streams/codec.py",
     "projections/_items.py",
+    "projections/_binary.py",
+    "projections/_packed.py",
     "projections/_stored.py",
     "projections/_merge.py",
     "projections/_fold.py",
     "projections/_intake.py",
     "projections/_log_rows.py",
+    "projections/_model_rows.py",
 )
 
 DESCRIBING = {"egg_info", "dist_info"}

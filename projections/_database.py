@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from sitelog.projections._binary import POSTGRES_DAY_0
+from sitelog.projections._packed import UnfitValueError
 from sitelog.streams.errors import ConfigError, UnavailableError
 from sitelog.streams.settings import DatabaseSettings, WorkerSettings, is_loopback
 
@@ -17,9 +19,6 @@ TRANSACTION_TIMEOUT_SINCE: Final = (17, 0)
 """The Postgres version that knows transaction_timeout."""
 
 COMMAND_TIMEOUT_SECONDS: Final = 20.0
-
-POSTGRES_DAY_0: Final = date(2000, 1, 1).toordinal()
-"""What Postgres counts days from."""
 
 CLOSE_SECONDS_MAX: Final = 2.0
 
@@ -61,7 +60,7 @@ def refused_data(error: BaseException) -> bool:
         return False
     data = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
     client_side = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
-    return isinstance(error, data) or client_side or isinstance(error, OverflowError)
+    return isinstance(error, data) or client_side or isinstance(error, OverflowError | UnfitValueError)
 
 
 async def open_pool(

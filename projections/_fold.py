@@ -75,7 +75,7 @@ class Step:
 
     def is_deleted(self, stored: Stored) -> bool:
         """Tell whether the row is one that was deleted."""
-        return self.tombstone is not None and stored.values[self.tombstone] is not None
+        return self.tombstone is not None and stored.value(self.tombstone) is not None
 
 
 class Fold:
@@ -175,7 +175,7 @@ class Fold:
     def _create_again(self, step: Step, stored: Stored, event: Event, at: At) -> Stored:
         version = stored.version + 1
         values = self._guarded(step.handler, event)
-        return Stored(list(values), version, {EVERY_FIELD: version}, at.append_time, at.log_seq, dirty=True)
+        return Stored(list(values), version, {EVERY_FIELD: version}, at)
 
     def _call(self, step: Step, stored: Stored | None, event: Event, at: At) -> Stored | None:
         handler = step.handler
@@ -184,14 +184,12 @@ class Fold:
         if row is None:
             return None
         if stored is None:
-            return Stored(list(row), 1, {}, at.append_time, at.log_seq, dirty=True)
+            return Stored(list(row), 1, {}, at)
+        if row is before:
+            return stored.counted(at)
         version = stored.version + 1
-        values, versions = stored.values, stored.field_versions
-        if row is not before:
-            values = list(row)
-            touched = handler.projection.fields_between(before, row)
-            versions = versions | dict.fromkeys(touched, version) if touched else versions
-        return Stored(values, version, versions, at.append_time, at.log_seq, dirty=True)
+        touched = handler.projection.fields_between(before, row)
+        return Stored(list(row), version, stored.field_versions | dict.fromkeys(touched, version), at)
 
     def _follow(self, step: Step, ranges: Ranges | None, event: Event, at: At) -> Ranges:
         before = ranges.rows if ranges is not None else {}
@@ -206,7 +204,7 @@ class Fold:
                 rows[key] = kept
             else:
                 version = 1 if kept is None else kept.version + 1
-                rows[key] = Stored(values, version, {}, at.append_time, at.log_seq, dirty=True)
+                rows[key] = Stored(values, version, {}, at)
         removed = (ranges.removed if ranges is not None else set()) | (before.keys() - rows.keys())
         return Ranges(rows, removed - rows.keys())
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from sitelog.projections._log_rows import BEGIN, COLUMNS, END, LogEntry, Packer
+from sitelog.projections._binary import BEGIN, END
+from sitelog.projections._log_rows import COLUMNS, LogEntry, Packer
 from sitelog.projections._pieces import pieces
 from sitelog.streams.errors import Halt
 

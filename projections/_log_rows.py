@@ -1,16 +1,14 @@
-"""The log's rows in the binary format of COPY: asyncpg's own way there, value by value, takes four times as long.
-
-Source: PostgreSQL 18, "COPY", Binary Format; each type as its binary receive function takes it.
-"""
+"""The log's rows in the binary format of COPY: asyncpg's own way there, value by value, takes four times as long."""
 
 import base64
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from struct import Struct
 from typing import Final
 
 import orjson
 
+from sitelog.projections._binary import NULL, micros
 from sitelog.projections._items import Item
 from sitelog.streams._event import Event
 
@@ -32,13 +30,7 @@ COLUMNS: Final = (
 LogEntry = tuple[int, Item]
 """A log seq, and the event that got it."""
 
-BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-END: Final = b"\xff\xff"
-NULL: Final = b"\xff\xff\xff\xff"
-
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_EPOCH_SECONDS: Final = _EPOCH.timestamp()
-_MICROSECOND: Final = timedelta(microseconds=1)
+_EPOCH_SECONDS: Final = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
 # Each value after its length: count of columns, log_partition | log_seq | kafka_offset | event_id | event_type |
 # entity_id | event_time | append_time, ingest_time, schema_fingerprint; then headers, if any, and payload.
@@ -110,11 +102,6 @@ class Packer:
         event_type, entity_id = sizes
         pack = self._packs[sizes] = Struct(f">8siqiqi16s{event_type}si{entity_id}siq36sii").pack
         return pack
-
-
-def micros(at: datetime) -> int:
-    """Return a time as Postgres keeps it: microseconds since 2000."""
-    return (at - _EPOCH) // _MICROSECOND
 
 
 def headers(of_record: Sequence[tuple[str, bytes]]) -> bytes:

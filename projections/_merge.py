@@ -63,9 +63,9 @@ class Place:
         values = self._of(source)
         return values[0] if self.single else values
 
-    def value_of(self, row: list[Any]) -> Any:
+    def value_of(self, stored: Stored) -> Any:
         """Return what the row has."""
-        return row[self.index] if self.single else tuple([row[index] for index in self.indexes])
+        return stored.value(self.index) if self.single else tuple([stored.value(index) for index in self.indexes])
 
     def put(self, value: Any, into: dict[int, Any]) -> None:
         """Set the field's columns to what `value_in` has returned."""
@@ -101,7 +101,7 @@ class Merger:
             place = self._places[name]
             new = place.value_in(wanted)
             if careful:
-                found = place.value_of(stored.values)
+                found = place.value_of(stored)
                 since = _changed_since(stored, name, expected_version)
                 reason = "deleted" if deleted else _reason(place, found, new, old, changed_since=since)
                 if reason is not None:

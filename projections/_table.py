@@ -1,12 +1,15 @@
 """A read model's table: its DDL, and the queries that load and write rows by the hundred."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, Final
 
-import orjson
-
+from sitelog.projections._binary import BEGIN, END
 from sitelog.projections._fold import Ranges
+from sitelog.projections._model_rows import ModelPacker, Placed
+from sitelog.projections._packed import RowFormat
+from sitelog.projections._pieces import pieces
 from sitelog.projections._projection import BOOKKEEPING, CHANGED, Key, Projection
 from sitelog.projections._stored import Stored
 
@@ -16,10 +19,7 @@ from sitelog.projections._stored import Stored
 BULK_ROWS: Final = 200
 """From so many rows on, COPY into a temporary table and one INSERT … SELECT cost half of one array per column."""
 
-LOADED: Final = ("version", "field_versions", "updated_at", "log_seq")
-
-Placed = tuple[int, Stored]
-"""A log partition, and a row that its events have made."""
+PACKED_AT_ONCE: Final = 500
 
 
 class Table:
@@ -31,6 +31,8 @@ class Table:
         self._types = [kind for kind, _ in projection.columns.values()] + [
             kind.removesuffix(" NOT NULL") for kind in BOOKKEEPING.values()
         ]
+        self._form = row_format(projection)
+        self._packer = ModelPacker(self._form, len(self._written))
 
     @cached_property
     def create_sql(self) -> str:
@@ -72,7 +74,9 @@ class Table:
     def load_sql(self) -> str:
         """Query for the rows of given keys, or in a History of given entities; one array per key column."""
         wanted = self._wanted
-        columns = ", ".join(f"t.{column}" for column in (*self.projection.columns, *LOADED))
+        key = ", ".join(f"t.{column}" for column in self.projection.key)
+        record = ", ".join(f"t.{column}" for column in self.projection.columns)
+        columns = f"{key}, record_send(ROW({record})), t.version, t.field_versions"
         if len(wanted) == 1:
             return f"SELECT {columns} FROM public.{self.name} AS t WHERE t.{wanted[0]} = ANY($1)"
         arrays = ", ".join(f"${n}::{self._array(column)}" for n, column in enumerate(wanted, 1))
@@ -135,9 +139,8 @@ class Table:
         if not keys:
             return {}
         rows = await connection.fetch(self.load_sql, *(list(column) for column in zip(*keys, strict=True)))
-        loaded = (self._stored(row) for row in rows)
-        key_of = self.projection.key_of_row
-        return {key_of(stored.values): stored for stored in loaded}
+        form, width = self._form, len(self.projection.key)
+        return {row[:width]: Stored.loaded(form, *row[width:]) for row in rows}
 
     async def load_ranges(self, connection: Any, entities: Collection[Key]) -> dict[Key, Ranges]:
         """Return all rows of the entities, in key order, by entity."""
@@ -147,34 +150,35 @@ class Table:
             ranges.setdefault(key[:1], Ranges({}, set())).rows[key] = stored[key]
         return ranges
 
-    def _stored(self, row: Any) -> Stored:
-        *values, version, field_versions, updated_at, log_seq = row
-        versions = orjson.loads(field_versions) if field_versions else {}
-        return Stored(values, version, versions, updated_at, log_seq)
-
     async def write(self, connection: Any, rows: Iterable[Placed]) -> None:
-        """Write the rows that are dirty, in key order so that nobody deadlocks."""
-        key_of = self.projection.key_of_row
-        dirty = sorted((row for row in rows if row[1].dirty), key=lambda row: key_of(row[1].values))
-        if len(dirty) >= BULK_ROWS:
-            await self._write_bulk(connection, dirty)
-        elif dirty:
-            columns = zip(*map(_values, dirty), strict=True)
+        """Write the rows that events have changed, in key order so that nobody deadlocks."""
+        changed = sorted((row for row in rows if row[2].at is not None), key=itemgetter(0))
+        if len(changed) >= BULK_ROWS:
+            await self._write_bulk(connection, changed)
+        elif changed:
+            columns = zip(*map(_values, changed), strict=True)
             await connection.execute(self.upsert_sql, *(list(column) for column in columns))
 
     async def fill(self, connection: Any, rows: Iterable[Placed]) -> None:
         """Write rows that the table doesn't have yet, all of them."""
-        await self._copy(connection, self.name, "public", rows)
+        await self._copy(connection, self.name, "public", list(rows))
 
-    async def _write_bulk(self, connection: Any, dirty: list[Placed]) -> None:
+    async def _write_bulk(self, connection: Any, changed: Sequence[Placed]) -> None:
         await connection.execute(self.stage_sql)
-        await self._copy(connection, self._stage, "pg_temp", dirty)
+        await self._copy(connection, self._stage, "pg_temp", changed)
         await connection.execute(self.merge_sql)
 
-    async def _copy(self, connection: Any, table: str, schema: str, rows: Iterable[Placed]) -> None:
-        await connection.copy_records_to_table(
-            table, schema_name=schema, columns=self._written, records=[_values(row) for row in rows]
+    async def _copy(self, connection: Any, table: str, schema: str, rows: Sequence[Placed]) -> None:
+        await connection.copy_to_table(
+            table, schema_name=schema, columns=self._written, source=self._packed(rows), format="binary"
         )
+
+    async def _packed(self, rows: Sequence[Placed]) -> AsyncGenerator[bytes]:
+        """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
+        yield BEGIN
+        for piece in pieces(rows, PACKED_AT_ONCE):
+            yield self._packer.packed(piece)
+        yield END
 
     async def remove(self, connection: Any, keys: Collection[Key]) -> None:
         """Remove rows by key."""
@@ -182,7 +186,13 @@ class Table:
             await connection.execute(self.delete_sql, *(list(column) for column in zip(*sorted(keys), strict=True)))
 
 
+def row_format(projection: Projection[Any]) -> RowFormat:
+    """Return how a read model's rows are packed."""
+    return RowFormat({column: kind for column, (kind, _) in projection.columns.items()})
+
+
 def _values(row: Placed) -> tuple[Any, ...]:
-    log_partition, stored = row
-    versions = orjson.dumps(stored.field_versions).decode() if stored.field_versions else None
-    return (*stored.values, stored.version, versions, stored.updated_at, log_partition, stored.log_seq)
+    _, log_partition, stored = row
+    at = stored.at
+    assert at is not None  # noqa: S101 - the row of an event
+    return (*stored.values, stored.version, stored.versions_json(), at.append_time, log_partition, at.log_seq)

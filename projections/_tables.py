@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sitelog.projections._fold import Fold
+from sitelog.projections._model_rows import Placed
 from sitelog.projections._projection import Key, Projection
 from sitelog.projections._registry import Plan
-from sitelog.projections._table import Placed, Table
+from sitelog.projections._table import Table
 from sitelog.streams._event import Event
 
 Folded = tuple[int, Fold]
@@ -62,8 +63,8 @@ def _rows(projection: Projection[Any], folded: Sequence[Folded]) -> Iterator[Pla
     for log_partition, fold in folded:
         if projection.per_entity:
             for ranges in fold.ranges[projection].values():
-                for stored in ranges.rows.values():
-                    yield log_partition, stored
+                for key, stored in ranges.rows.items():
+                    yield key, log_partition, stored
         else:
-            for stored in fold.rows[projection].values():
-                yield log_partition, stored
+            for key, stored in fold.rows[projection].items():
+                yield key, log_partition, stored

@@ -11,10 +11,12 @@ from sitelog.projections._fold import Fold, Ranges
 from sitelog.projections._intake import Intake, Taken
 from sitelog.projections._items import Item
 from sitelog.projections._merge import Policy
+from sitelog.projections._packed import RowFormat
 from sitelog.projections._parked import Status
 from sitelog.projections._projection import Key, Projection
 from sitelog.projections._registry import Plan
 from sitelog.projections._stored import Stored
+from sitelog.projections._table import row_format
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Park
 
@@ -99,12 +101,12 @@ class MemoryStore:
 
     def write(self, fold: Fold) -> None:
         for projection, rows in fold.rows.items():
-            self.rows[projection].update(rows)
+            self.rows[projection].update(_changed(rows))
         for projection, entities in fold.ranges.items():
             for ranges in entities.values():
                 for key in ranges.removed:
                     self.rows[projection].pop(key, None)
-                self.rows[projection].update(ranges.rows)
+                self.rows[projection].update(_changed(ranges.rows))
 
     def tables(self) -> dict[str, dict[Key, dict[str, Any]]]:
         """Every row with all that the store keeps, by read model and key; JSON as values."""
@@ -118,6 +120,16 @@ def _json_columns(projection: Projection[Any]) -> set[str]:
     return {column for column, (kind, _) in projection.columns.items() if kind == "jsonb"}
 
 
+def _changed(rows: dict[Key, Stored]) -> dict[Key, Stored]:
+    return {key: stored for key, stored in rows.items() if stored.at is not None}
+
+
+def record_of(form: RowFormat, values: Sequence[Any]) -> bytes:
+    """What `record_send` gives for a row of these values."""
+    packed = form.packed(values)
+    return len(packed).to_bytes(4) + b"".join(b"\0\0\0\x19" + value for value in packed)
+
+
 def _copied(projection: Projection[Any], stored: Stored) -> Stored:
     """The row as it comes back from Postgres: another object, its JSON spaced and ordered by jsonb."""
     values = list(stored.values)
@@ -126,7 +138,8 @@ def _copied(projection: Projection[Any], stored: Stored) -> Stored:
         if values[at] is not None:
             parsed = orjson.loads(values[at])
             values[at] = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2).decode()
-    return Stored(values, stored.version, dict(stored.field_versions), stored.updated_at, stored.log_seq)
+    form = row_format(projection)
+    return Stored.loaded(form, record_of(form, values), stored.version, stored.versions_json())
 
 
 def _again(item: Item, parked_id: int | None) -> Item:
@@ -150,9 +163,10 @@ def _as_dict(projection: Projection[Any], stored: Stored) -> dict[str, Any]:
     values = dict(zip(projection.columns, stored.values, strict=True))
     for column in _json_columns(projection):
         values[column] = None if values[column] is None else orjson.loads(values[column])
+    assert stored.at is not None
     return values | {
         "version": stored.version,
         "field_versions": stored.field_versions,
-        "updated_at": stored.updated_at,
-        "log_seq": stored.log_seq,
+        "updated_at": stored.at.append_time,
+        "log_seq": stored.at.log_seq,
     }

@@ -121,7 +121,8 @@ def test_what_was_decided_once_is_decided_alike_again() -> None:
         fold.apply(event, At(number, day(number)))
     (rows,) = fold.rows.values()
     (stored,) = rows.values()
-    assert (stored.values[1], stored.version, stored.log_seq, stored.updated_at) == ("Quay", 2, 4, day(4))
+    assert stored.at is not None
+    assert (stored.values[1], stored.version, stored.at.log_seq, stored.at.append_time) == ("Quay", 2, 4, day(4))
 
 
 def test_the_version_at_which_a_field_changed_is_kept() -> None:
@@ -148,12 +149,10 @@ def test_what_is_not_taken_leaves_the_row_as_it_was() -> None:
     picky.changes(SiteUpdated)(lambda row, _: row)
     folded = Folded([created()], planned=plan([owner, picky]))
     (stored,) = folded.fold.rows[owner].values()
-    stored.dirty = False
-    before = ([*stored.values], stored.version, dict(stored.field_versions), stored.log_seq, stored.updated_at)
+    before = ([*stored.values], stored.version, dict(stored.field_versions), stored.at)
     with pytest.raises(Waits):
         folded.take(renamed("Quay"))
-    after = (stored.values, stored.version, stored.field_versions, stored.log_seq, stored.updated_at)
-    assert (after, stored.dirty) == (before, False)
+    assert (stored.values, stored.version, stored.field_versions, stored.at) == before
 
 
 def test_a_record_that_leaves_nothing_makes_no_row() -> None:

@@ -8,8 +8,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sitelog.projections._binary import BEGIN, END
 from sitelog.projections._items import Item
-from sitelog.projections._log_rows import BEGIN, COLUMNS, END, LogEntry, Packer, headers_from, headers_json
+from sitelog.projections._log_rows import COLUMNS, LogEntry, Packer, headers_from, headers_json
 from sitelog.streams._event import Event
 from sitelog.streams._fields import TIMESTAMP_END, TIMESTAMP_MIN
 from sitelog.streams.events import SiteDeleted

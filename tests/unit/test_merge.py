@@ -1,6 +1,5 @@
 """What becomes of each field of a partial update, whoever has changed the row meanwhile."""
 
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,7 +25,7 @@ class Values(NamedTuple):
 
 
 def stored(version: int = 5, row: tuple[str | None, ...] = ROW, **field_versions: int) -> Stored:
-    return Stored(list(row), version, field_versions, datetime(2026, 1, 1, tzinfo=UTC), 1)
+    return Stored(list(row), version, field_versions, None)
 
 
 def meet(

@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn, cast
 
 import asyncpg
+import pytest
 
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
+from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
@@ -197,8 +199,11 @@ async def test_a_batch_of_a_claim_that_is_over_is_dropped() -> None:
     assert (heard.applied_to, heard.halts, heard.fenced) == ([], [], [])
 
 
-async def test_a_record_that_postgres_refuses_is_found_by_halves_and_put_aside() -> None:
-    refused = asyncpg.NumericValueOutOfRangeError("integer out of range")
+@pytest.mark.parametrize(
+    "refused",
+    [asyncpg.NumericValueOutOfRangeError("integer out of range"), UnfitValueError("area: expected what fits …")],
+)
+async def test_a_record_that_postgres_cant_hold_is_found_by_halves_and_put_aside(refused: Exception) -> None:
     projector = Scripted(refused, APPLIED, refused, refused, APPLIED, APPLIED)
     heard, _ = await run(projector, 4)
     assert [offsets for offsets, _ in projector.tries] == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [2], [3]]
