@@ -15,6 +15,7 @@ PACKAGES = ("schemas", "streams", "projections")
 TESTS = (
     "test_codec.py",
     "test_fold.py",
+    "test_fold_against_oracle.py",
     "test_intake.py",
     "test_log_rows.py",
     "test_merge.py",
