@@ -15,10 +15,10 @@ PACKAGES = ("schemas", "streams", "projections")
 TESTS = (
     "test_codec.py",
     "test_fold.py",
-    "test_fold_against_oracle.py",
     "test_intake.py",
     "test_log_rows.py",
     "test_merge.py",
+    "test_packed_rows.py",
     "test_writers.py",
 )
 
