@@ -18,6 +18,7 @@ COMPILED = (
     "streams/_decode.py",
     "streams/codec.py",
     "projections/_items.py",
+    "projections/_json.py",
     "projections/_binary.py",
     "projections/_packed.py",
     "projections/_stored.py",

@@ -51,13 +51,13 @@ class Step:
         self.tombstone = projection.tombstone_index
         self._own_key: bool = handler.own_key
         self._key_of = handler.key
-        self._when = handler.when
+        self._changed = handler.changed
 
-    def key(self, event: Event, own: Key) -> Key | None:
+    def key(self, event: Any, own: Key) -> Key | None:
         """Return the key of the row, or in a History of the entity, that the event touches; `own` is its entity's."""
-        if not self._own_key:
-            return self._key_of(event)
-        return own if self._when is None or self._when(event) else None
+        if self._changed is not None and self._changed not in event.changed_fields:
+            return None
+        return own if self._own_key else self._key_of(event)
 
     def row(self, key: Key) -> Stored | None:
         """Return the row of this key; raises Waits where there must be one and isn't."""

@@ -83,8 +83,9 @@ class Handler:
     fields: Mapping[str, Field] = field(default_factory=dict)
     change: Callable[[Any], Change] = change_of
     own_key: bool = False
-    """Whether `key` is the id of the entity and nothing else, for events that `when` lets pass."""
-    when: Callable[[Any], bool] | None = None
+    """Whether `key` is the id of the entity and nothing else."""
+    changed: str | None = None
+    """The field that an event must have changed: one that hasn't doesn't touch this read model."""
 
     owns: bool = field(init=False)
     """Whether this handler decides on conflicts: at most one per event type."""
@@ -158,10 +159,13 @@ class Projection(Generic[Row]):
         return self._register("changes", events, key)
 
     def records(
-        self, *events: type[E], key: KeyOf | None = None
+        self, *events: type[E], key: KeyOf | None = None, changed: str | None = None
     ) -> Callable[[Callable[[Row | None, E], Row | None]], Callable[[Row | None, E], Row | None]]:
-        """Register a function that makes the row or replaces it; None leaves things as they are."""
-        return self._register("records", events, key)
+        """Register a function that makes the row or replaces it; None leaves things as they are.
+
+        With `changed` only for events that have changed this field.
+        """
+        return self._register("records", events, key, changed)
 
     def merges(
         self,
@@ -186,11 +190,13 @@ class Projection(Generic[Row]):
         }
         return [name for name, field in self._fields.items() if not differ.isdisjoint(field.columns)]
 
-    def _register(self, kind: Kind, events: Sequence[type[Event]], key: KeyOf | None) -> Callable[[Any], Any]:
+    def _register(
+        self, kind: Kind, events: Sequence[type[Event]], key: KeyOf | None, changed: str | None = None
+    ) -> Callable[[Any], Any]:
         def register(fold: Any) -> Any:
             for event in events:
                 own_key = self._own_key(event, key)
-                self._add(event, Handler(self, kind, key or self._key_of_event, fold, own_key=own_key))
+                self._add(event, Handler(self, kind, key or self._key_of_event, fold, own_key=own_key, changed=changed))
             return fold
 
         return register
@@ -201,6 +207,8 @@ class Projection(Generic[Row]):
     def _add(self, event: type[Event], handler: Handler) -> None:
         if event in self.handlers:
             raise ValueError(f"{self.name}: {event.event_type} is handled twice")
+        if handler.changed is not None and "changed_fields" not in event.model_fields:
+            raise ValueError(f"{self.name}: changed={handler.changed!r}, but {event.event_type} has no changed_fields")
         self.handlers[event] = handler
 
     @staticmethod
@@ -230,6 +238,10 @@ def _tuple_of(getter: Callable[..., Any], names: Sequence[Any]) -> Callable[[Any
     return get if len(names) > 1 else lambda source: (get(source),)
 
 
+def _entity_key(event: Any) -> Key:
+    return (event.entity_id,)
+
+
 Rows = tuple[Row, ...]
 
 
@@ -243,16 +255,13 @@ class History(Projection[Row]):
     per_entity = True
 
     def follows(
-        self, *events: type[E], when: Callable[[E], bool] | None = None
+        self, *events: type[E], changed: str | None = None
     ) -> Callable[[Callable[[Rows[Row], E], Rows[Row]]], Callable[[Rows[Row], E], Rows[Row]]]:
-        """Register a function from the entity's rows to its rows; events for which `when` is false are passed over."""
-
-        def key(event: Any) -> Key | None:
-            return (event.entity_id,) if when is None or when(event) else None
+        """Register a function from the entity's rows to its rows; `changed` as in `records`."""
 
         def register(fold: Any) -> Any:
             for event in events:
-                self._add(event, Handler(self, "follows", key, fold, own_key=True, when=when))
+                self._add(event, Handler(self, "follows", _entity_key, fold, own_key=True, changed=changed))
             return fold
 
         return register

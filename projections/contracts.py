@@ -92,14 +92,12 @@ def begin_with_site(row: Contract | None, event: SiteCreated) -> Contract | None
 
 
 def named_by_update(event: SiteUpdated) -> Key | None:
-    """Return the key of the contract that the site's update carries, None where it carries none."""
-    values = event.new_values
-    if "contract_info" not in event.changed_fields or values is None or values.contract_info is None:
-        return None
-    return (event.site_id, values.contract_info.contract_id)
+    """Return the key of the contract that the site's update carries, None where it takes one away."""
+    info = event.new_values.contract_info if event.new_values else None
+    return None if info is None else (event.site_id, info.contract_id)
 
 
-@contracts.records(SiteUpdated, key=named_by_update)
+@contracts.records(SiteUpdated, key=named_by_update, changed="contract_info")
 def follow_site(row: Contract | None, event: SiteUpdated) -> Contract | None:
     """Take the contract that a site's update carries."""
     info = event.new_values.contract_info if event.new_values else None

@@ -57,7 +57,7 @@ def begin(rows: Assignments, event: SiteCreated) -> Assignments:
     return reassign(rows, event.site_id, event.site_data.territory_id, event.event_timestamp)
 
 
-@territory_assignments.follows(SiteUpdated, when=lambda event: "territory_id" in event.changed_fields)
+@territory_assignments.follows(SiteUpdated, changed="territory_id")
 def move(rows: Assignments, event: SiteUpdated) -> Assignments:
     """Move to another territory, or to none."""
     territory_id = event.new_values.territory_id if event.new_values else None

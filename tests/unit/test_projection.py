@@ -18,11 +18,13 @@ from sitelog.streams.events import (
     SiteCreated,
     SiteDeleted,
     SiteUpdated,
+    SiteValues,
     TerritoryCreated,
 )
 from sitelog.streams.examples import example
 from tests.oracle import TABLES
 from tests.read_models import OPEN_SITES, OURS
+from tests.sites import Folded
 
 
 class Row(NamedTuple):
@@ -139,12 +141,23 @@ def test_keys_are_read_from_the_events_fields_unless_told_otherwise() -> None:
     assert one.key_of_row(Row("site-1")) == ("site-1",)
 
 
-def test_a_history_passes_over_what_it_does_not_follow() -> None:
-    named: History[Row] = History(name="named", version=1, key=("site_id", "name"), row=Row)
-    named.follows(SiteCreated, when=lambda event: event.site_data.name is not None)(lambda rows, _: rows)
-    key = named.handlers[SiteCreated].key
-    assert key(example("site_created")) == ("site-1",)
-    assert key(example("site_created", site_data={})) is None
+def test_an_event_that_has_not_changed_the_field_is_passed_over() -> None:
+    history: History[Row] = History(name="history", version=1, key=("site_id", "name"), row=Row)
+    history.follows(SiteUpdated, changed="name")(lambda _, event: (Row(event.site_id, event.new_values.name),))
+    latest = projection()
+    latest.records(SiteUpdated, changed="name")(lambda _, event: Row(event.site_id, event.new_values.name))
+    other = SiteUpdated(site_id="port", changed_fields=("market_segment",), new_values=SiteValues(name="Quay"))
+    renamed = SiteUpdated(site_id="port", changed_fields=("name",), new_values=SiteValues(name="Pier"))
+    folded = Folded([other], planned=plan([history, latest]))
+    assert (folded.rows("history"), folded.rows(latest.name)) == ([], [])
+    folded.take(renamed)
+    assert (folded.rows("history"), folded.rows(latest.name)) == ([Row("port", "Pier")], [Row("port", "Pier")])
+
+
+def test_only_an_event_with_changed_fields_can_be_asked_for_them() -> None:
+    expected = "changed='name', but site_created has no changed_fields"
+    with pytest.raises(ValueError, match=expected):
+        projection().records(SiteCreated, changed="name")(lambda row, _: row)
 
 
 def test_a_history_only_follows() -> None:
