@@ -46,7 +46,7 @@ class BatchSpans:
     ├─ process customer-sites-events   one for each batch, with links to its events' producers
     │  └─ decode
     └─ transaction sites               below `process` where a batch has one of its own
-       └─ COMMIT sites
+       └─ COMMIT sites             not there where one statement writes few events
     ```
     """
 

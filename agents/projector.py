@@ -23,7 +23,7 @@ from sitelog.projections._registry import Plan
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Position
 from sitelog.streams._group import Purpose, group_id
-from sitelog.streams.app import BatchApp, BatchSchema, build_app
+from sitelog.streams.app import BatchApp, PollSchema, build_app
 from sitelog.streams.codec import Codec
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
@@ -148,12 +148,13 @@ def spans_of(settings: Settings, telemetry: "Telemetry | None") -> Spans:
 
 def declare_agent(app: BatchApp, settings: Settings, pipeline: Pipeline) -> None:
     """Let a Faust agent take the batches of all topics, one after the other; order is by partition."""
-    topic = app.topic(*settings.kafka_config.topics, schema=BatchSchema(), internal=False)
+    topic = app.topic(*settings.kafka_config.topics, schema=PollSchema(), internal=False)
 
     @app.agent(topic, name=CONSUMER, concurrency=1)
-    async def project(batches: Any) -> None:
-        async for batch in batches:
-            await pipeline.submit(batch)
+    async def project(polls: Any) -> None:
+        async for batches in polls:
+            for batch in batches:
+                await pipeline.submit(batch)
 
 
 def not_ready(app: BatchApp) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sitelog.projections._insert import Filled, Insert, columns_of
 from sitelog.projections._intake import ConflictRow
 from sitelog.projections._merge import Policy
 
@@ -20,6 +21,12 @@ COLUMNS: Final = (
     "detected_at",
 )
 
+INSERT: Final = Insert(
+    "sitelog.conflict",
+    COLUMNS,
+    ("smallint", "bigint", "text", "text", "uuid", "text", "text", "text", "text", "text", "timestamptz"),
+)
+
 DECIDED: Final = """
 SELECT DISTINCT event_id::text, resolution
 FROM sitelog.conflict
@@ -31,6 +38,11 @@ async def record(connection: Any, rows: Sequence[ConflictRow]) -> None:
     """Record conflicts, rows in the order of COLUMNS."""
     if rows:
         await connection.copy_records_to_table("conflict", schema_name="sitelog", columns=COLUMNS, records=rows)
+
+
+def filled(rows: Sequence[ConflictRow]) -> Filled:
+    """Return conflicts as an insert, for few of them."""
+    return INSERT, columns_of(rows)
 
 
 async def decided(connection: Any, log_partition: int, after: int, until: int) -> dict[str, Policy]:

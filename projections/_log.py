@@ -8,7 +8,8 @@ from typing import Any, Final
 import asyncpg
 
 from sitelog.projections._binary import BEGIN, END
-from sitelog.projections._log_rows import COLUMNS, LogEntry, Packer
+from sitelog.projections._insert import Filled, Insert, columns_of
+from sitelog.projections._log_rows import COLUMNS, LogEntry, Packer, headers_json
 from sitelog.projections._pieces import pieces
 from sitelog.streams.errors import Halt
 
@@ -37,6 +38,26 @@ INSERT INTO sitelog.avro_schema (fingerprint, name, version, schema)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])
 ON CONFLICT (fingerprint) DO NOTHING
 """
+
+
+INSERT: Final = Insert(
+    "sitelog.event_log",
+    COLUMNS,
+    (
+        "smallint",
+        "bigint",
+        "bigint",
+        "uuid",
+        "text",
+        "text",
+        "timestamptz",
+        "timestamptz",
+        "timestamptz",
+        "bigint",
+        "json",
+        "bytea",
+    ),
+)
 
 
 @dataclass(slots=True)
@@ -70,6 +91,30 @@ async def _rows(runs: Sequence[Run], ingest_time: datetime) -> AsyncGenerator[by
         for piece in pieces(entries, PACKED_AT_ONCE):
             yield packer.packed(piece)
     yield END
+
+
+def filled(runs: Sequence[Run], ingest_time: datetime) -> Filled:
+    """Return the events as an insert, for few of them."""
+    rows = [
+        (
+            log_partition,
+            log_seq,
+            item.offset,
+            item.event.event_id,
+            item.event.event_type,
+            item.entity_id,
+            item.event.event_timestamp,
+            item.append_time,
+            ingest_time,
+            item.fingerprint,
+            headers_json(item.headers),
+            item.body,
+        )
+        for log_partition, entries in runs
+        for log_seq, item in entries
+        if item.event is not None  # what is in the log has been decoded
+    ]
+    return INSERT, columns_of(rows)
 
 
 def seen_before(error: BaseException) -> bool:

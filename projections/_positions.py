@@ -65,7 +65,11 @@ ORDER BY log_partition
 FOR UPDATE OF o
 """
 
-MOVE: Final = """
+NOTIFY: Final = """pg_notify('sitelog_position', json_build_object('consumer', consumer,
+    'log_partition', log_partition, 'next_offset', next_offset, 'log_seq', log_seq)::text)"""
+"""Tells those who listen, once it is committed, where a consumer stands."""
+
+MOVE: Final = f"""
 WITH moved AS (
     UPDATE sitelog.consumer_position AS o
     SET next_offset = m.next_offset, log_seq = m.log_seq, anchor = m.anchor, parked_entities = m.parked_entities,
@@ -73,15 +77,15 @@ WITH moved AS (
     FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
         AS m(log_partition, epoch, next_offset, log_seq, anchor, parked_entities, last_event_time)
     WHERE o.consumer = $1 AND o.log_partition = m.log_partition AND o.epoch = m.epoch
-    RETURNING o.consumer, o.log_partition, o.next_offset, o.log_seq
+    RETURNING o.*
 )
-SELECT pg_notify('sitelog_position', row_to_json(moved)::text) FROM moved
-"""
+SELECT updated_at, {NOTIFY} FROM moved
+"""  # noqa: S608 - literals only
 
 
 @dataclass(slots=True)
 class Locked:
-    """A position under a row lock: what a transaction starts from."""
+    """A position under a row lock: what a transaction starts from. `updated_at` is known once it was moved."""
 
     log_partition: int
     next_offset: int
@@ -90,6 +94,7 @@ class Locked:
     anchor: int | None
     parked_entities: int
     last_event_time: datetime | None
+    updated_at: datetime | None = None
 
 
 class PostgresPositions:
@@ -157,10 +162,12 @@ async def lock_all(connection: Any, consumer: str, places: Iterable[Place]) -> d
     return {(topic, partition): Locked(*position) for topic, partition, *position in rows}
 
 
-async def move(connection: Any, consumer: str, positions: Iterable[Locked]) -> None:
+async def move(connection: Any, consumer: str, positions: Sequence[Locked]) -> None:
     """Write locked positions back, and tell those who listen on `sitelog_position`."""
     moved = [
         (p.log_partition, p.epoch, p.next_offset, p.log_seq, p.anchor, p.parked_entities, p.last_event_time)
         for p in positions
     ]
-    await connection.execute(MOVE, consumer, *zip(*moved, strict=True))
+    rows = await connection.fetch(MOVE, consumer, *zip(*moved, strict=True))
+    for position in positions:
+        position.updated_at = rows[0]["updated_at"]

@@ -42,6 +42,10 @@ WHERE conrelid = $1::regclass AND conindid = 0 AND starts_with(conname, $2)
 """
 
 
+TOUCH: Final = "UPDATE sitelog.consumer_position SET updated_at = now()"
+"""Makes every worker load again what it has loaded from the tables in use and not written yet, see `_at_once`."""
+
+
 async def drop_fresh(connection: Any, tables: Iterable[Table]) -> None:
     """Remove what a replay that didn't come to its end has left."""
     for table in tables:
@@ -97,6 +101,7 @@ async def switch(connection: Any, tables: Sequence[Table]) -> None:
         for row in await connection.fetch(RENAMES, f"public.{fresh.name}", fresh.name, table.name):
             await connection.execute(row[0])
         await connection.execute(f"ALTER TABLE public.{fresh.name} RENAME TO {table.name}")
+    await connection.execute(TOUCH)
 
 
 async def show(connection: Any, table: Table) -> None:

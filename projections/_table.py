@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sitelog.projections._binary import BEGIN, END
 from sitelog.projections._fold import Ranges
+from sitelog.projections._insert import Filled, Insert, columns_of
 from sitelog.projections._model_rows import ModelPacker, Placed
 from sitelog.projections._packed import RowFormat
 from sitelog.projections._pieces import pieces
@@ -84,10 +85,9 @@ class Table:
         return f"SELECT {columns} FROM public.{self.name} AS t JOIN unnest({arrays}) AS w({names}) USING ({names})"
 
     @cached_property
-    def upsert_sql(self) -> str:
-        """Statement that writes rows, one array per column; a row never goes back in its log."""
-        arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(self._types, 1))
-        return f"{self._insert} SELECT * FROM unnest({arrays}) {self._on_conflict}"
+    def upsert(self) -> Insert:
+        """Statement that writes few rows, one array per column; a row never goes back in its log."""
+        return Insert(f"public.{self.name} AS t", self._written, tuple(self._types), self._on_conflict)
 
     @cached_property
     def stage_sql(self) -> str:
@@ -151,13 +151,16 @@ class Table:
         return ranges
 
     async def write(self, connection: Any, rows: Iterable[Placed]) -> None:
-        """Write the rows that events have changed, in key order so that nobody deadlocks."""
-        changed = sorted((row for row in rows if row[2].at is not None), key=itemgetter(0))
+        """Write the rows that events have changed."""
+        changed = _changed(rows)
         if len(changed) >= BULK_ROWS:
             await self._write_bulk(connection, changed)
         elif changed:
-            columns = zip(*map(_values, changed), strict=True)
-            await connection.execute(self.upsert_sql, *(list(column) for column in columns))
+            await connection.execute(self.upsert.sql, *columns_of([_values(row) for row in changed]))
+
+    def filled(self, rows: Iterable[Placed]) -> Filled:
+        """Return the rows that events have changed as an insert, for few of them."""
+        return self.upsert, columns_of([_values(row) for row in _changed(rows)])
 
     async def fill(self, connection: Any, rows: Iterable[Placed]) -> None:
         """Write rows that the table doesn't have yet, all of them."""
@@ -184,6 +187,11 @@ class Table:
         """Remove rows by key."""
         if keys:
             await connection.execute(self.delete_sql, *(list(column) for column in zip(*sorted(keys), strict=True)))
+
+
+def _changed(rows: Iterable[Placed]) -> list[Placed]:
+    """Return the rows to be written, in key order so that nobody deadlocks."""
+    return sorted((row for row in rows if row[2].at is not None), key=itemgetter(0))
 
 
 def row_format(projection: Projection[Any]) -> RowFormat:

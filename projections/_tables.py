@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sitelog.projections._fold import Fold
+from sitelog.projections._insert import Filled
 from sitelog.projections._model_rows import Placed
 from sitelog.projections._projection import Key, Projection
 from sitelog.projections._registry import Plan
@@ -45,6 +46,14 @@ class Tables:
         """Write every row of the folds into tables that have none of them yet."""
         for projection, table in self.tables.items():
             await table.fill(connection, _rows(projection, folded))
+
+    def filled(self, folded: Sequence[Folded]) -> list[Filled] | None:
+        """Return every row that the folds have changed as inserts, None where there is more to do than that."""
+        if any(
+            ranges.removed for _, fold in folded for entities in fold.ranges.values() for ranges in entities.values()
+        ):
+            return None
+        return [table.filled(_rows(projection, folded)) for projection, table in self.tables.items()]
 
     async def write(self, connection: Any, folded: Sequence[Folded]) -> None:
         """Write every row that the folds have changed, with one statement per read model."""

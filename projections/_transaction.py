@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, Final, Literal
 from zlib import crc32
 
-from sitelog.projections import _conflicts, _log, _positions
+from sitelog.projections import _at_once, _conflicts, _log, _positions
 from sitelog.projections._fold import Fold
+from sitelog.projections._insert import Filled
 from sitelog.projections._intake import Intake, Taken
 from sitelog.projections._items import Item, reread
 from sitelog.projections._merge import Policy
@@ -24,6 +25,9 @@ from sitelog.streams.codec import Codec
 
 TAKEN_AT_ONCE: Final = 500
 """Records folded before others may use the event loop: about 3 ms."""
+
+AT_ONCE_RECORDS_MAX: Final = 200
+"""From so many records on, what COPY saves is more than what its exchanges with Postgres cost."""
 
 Verdict = Literal["applied", "applied_before", "fenced", "lost"]
 
@@ -104,6 +108,7 @@ class Projector:
         self._now = now
         self._tables = Tables(plan)
         self._stored_schemas: set[int] = set()
+        self._left: dict[Place, Locked] = {}  # positions as the last transaction has left them
 
     async def apply(self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False) -> list[Outcome]:
         """Apply slices of different partitions, all in one transaction, but for those that must not be applied.
@@ -112,6 +117,8 @@ class Projector:
         put aside already, makes the transaction fail, see `_log.seen_before`: both are rare, and looking for them in
         every batch isn't free.
         """
+        if not check_known and (applied := await self._apply_at_once(connection, parts)) is not None:
+            return applied
         async with connection.transaction():
             positions = await _positions.lock_all(connection, self._consumer, [part.place for part in parts])
             outcomes = [Outcome(judge(positions.get(part.place), part)) for part in parts]
@@ -120,16 +127,50 @@ class Projector:
                 return outcomes
             works = await self._take(connection, positions, going, check_known=check_known)
             await self.write(connection, works)
-            for part, work in zip(going, works, strict=True):
-                position = work.lot.position
-                position.next_offset = part.end
-                position.anchor = crc32(part.items[-1].value or b"")
-                position.last_event_time = work.taken.last_event_time or position.last_event_time
+            _advance(going, works)
             await _positions.move(connection, self._consumer, [work.lot.position for work in works])
-        for work in works:
+        self._written(going, works)
+        of_going = map(_outcome, works)
+        return [next(of_going) if outcome.verdict == "applied" else outcome for outcome in outcomes]
+
+    async def _apply_at_once(self, connection: Any, parts: Sequence[Slice]) -> list[Outcome] | None:
+        """Load what few records need, and write all that they come to with one statement.
+
+        None, and nothing written, where that can't be: positions must be as this worker has left them, no entity
+        stopped, and nothing to be put aside or removed.
+        """
+        left = [position for part in parts if (position := self._left.get(part.place)) is not None]
+        few = sum(len(part.items) for part in parts) < AT_ONCE_RECORDS_MAX
+        if not few or len(left) < len(parts) or any(position.parked_entities for position in left):
+            return None
+        if any(judge(position, part) != "applied" for position, part in zip(left, parts, strict=True)):
+            return None
+        positions = {part.place: replace(position) for position, part in zip(left, parts, strict=True)}
+        works = await self._take(connection, positions, parts, check_known=False)
+        inserts = self._inserts(works)
+        if inserts is None:
+            return None
+        _advance(parts, works)
+        moved = [work.lot.position for work in works]
+        if not await _at_once.write(connection, self._consumer, left, moved, inserts):
+            return None
+        self._written(parts, works)
+        return [_outcome(work) for work in works]
+
+    def _inserts(self, works: Sequence[Work]) -> list[Filled] | None:
+        """Return all that was taken as inserts, None where there is more to do than that."""
+        if any(work.taken.parked or work.taken.fingerprints - self._stored_schemas for work in works):
+            return None
+        models = self._tables.filled([(work.log_partition, work.fold) for work in works])
+        if models is None:
+            return None
+        log = _log.filled([(work.log_partition, work.taken.log) for work in works], works[0].intake.now)
+        return [log, *models, _conflicts.filled([row for work in works for row in work.taken.conflicts])]
+
+    def _written(self, parts: Sequence[Slice], works: Sequence[Work]) -> None:
+        for part, work in zip(parts, works, strict=True):
             self._stored_schemas |= work.taken.fingerprints
-        applied = map(_outcome, works)
-        return [next(applied) if outcome.verdict == "applied" else outcome for outcome in outcomes]
+            self._left[part.place] = work.lot.position
 
     async def _take(
         self, connection: Any, positions: Mapping[Place, Locked], parts: Sequence[Slice], *, check_known: bool
@@ -202,6 +243,16 @@ class Projector:
         new = fingerprints - self._stored_schemas
         if new:
             await _log.store_schemas(connection, [s for s in self._codec.schemas() if s[0] in new])
+
+
+def _advance(parts: Sequence[Slice], works: Sequence[Work]) -> None:
+    """Bring the positions to the ends of the slices."""
+    for part, work in zip(parts, works, strict=True):
+        position = work.lot.position
+        position.next_offset = part.end
+        position.log_seq = work.intake.log_seq
+        position.anchor = crc32(part.items[-1].value or b"")
+        position.last_event_time = work.taken.last_event_time or position.last_event_time
 
 
 def judge(position: Locked | None, part: Slice) -> Verdict:

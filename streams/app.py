@@ -1,7 +1,7 @@
 """The Faust app of one consumer: the settings that make Faust safe, in one place, each with its reason."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import faust
@@ -16,8 +16,8 @@ from sitelog.streams.settings import Settings
 NEVER_SECONDS: Final = 86_400.0
 """Beyond this a blocked agent leaves the group; aiokafka then never rejoins, so it must not happen by itself."""
 
-QUEUE_BATCHES: Final = 1
-"""Batches that wait for the agent: what waits in Kafka instead becomes part of a larger one."""
+QUEUE_POLLS: Final = 1
+"""Polls that wait for the agent: what waits in Kafka instead becomes part of a larger one."""
 HINT_INTERVAL_SECONDS: Final = 2.0
 
 
@@ -30,16 +30,16 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
-class BatchSchema(faust.Schema[None, RecordBatch]):
-    """Hands the record batch through: decoding is the transaction's work."""
+class PollSchema(faust.Schema[None, Sequence[RecordBatch]]):
+    """Hands a poll's record batches through: decoding is the transaction's work."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
         """Return no key: a batch has many."""
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> RecordBatch:  # noqa: ARG002
-        """Return the batch itself."""
-        batch: RecordBatch = message.value
-        return batch
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Sequence[RecordBatch]:  # noqa: ARG002
+        """Return the batches themselves."""
+        batches: Sequence[RecordBatch] = message.value
+        return batches
 
 
 class BatchApp(faust.App):
@@ -87,7 +87,7 @@ def build_app(
         # A position that the topic no longer has must stop the worker, not skip events.
         consumer_auto_offset_reset="none",
         consumer_metadata_max_age_ms=round(worker.metadata_max_age_seconds * 1_000),
-        stream_buffer_maxsize=QUEUE_BATCHES,
+        stream_buffer_maxsize=QUEUE_POLLS,
         stream_wait_empty=True,
         processing_guarantee="at_least_once",
         topic_allow_declare=False,

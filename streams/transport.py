@@ -2,13 +2,13 @@
 
 Faust spends about 90 µs an event in its drain loop (four asyncio tasks each), commits offsets that were never
 applied when an agent fails, and seeks to Kafka's committed offsets after every rebalance. Here one Faust
-message carries everything that a poll brought for a partition, a partition is read only under a claim, and a
-claim is over at the next rebalance. Agents, rebalancing and timers stay Faust's own.
+message carries everything that a poll brought, a partition is read only under a claim, and a claim is over
+at the next rebalance. Agents, rebalancing and timers stay Faust's own.
 """
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -37,7 +37,7 @@ EXIT_FLOW_STOPPED: Final = 78
 
 
 class BatchConsumer(driver.Consumer):
-    """Reads claimed partitions and delivers one message per partition and poll."""
+    """Reads claimed partitions and delivers one message per poll."""
 
     app: Any  # a BatchApp
     _thread: BatchConsumerThread
@@ -211,8 +211,15 @@ class BatchConsumer(driver.Consumer):
             return
         if term is not self._term:
             return  # read under an assignment that is over
-        for tp, records in fetched.items():
-            await self._deliver(tp, records)
+        batches: list[RecordBatch] = []
+        try:
+            for tp, records in fetched.items():
+                batch = self._batch(tp, records)
+                if batch is not None:
+                    batches.append(batch)
+        finally:
+            if batches:
+                await self._hand_over(batches)
 
     async def _apply_what_was_read(self) -> None:
         """Wait till everything before a record that ends the process is applied: whoever skips it skips only that."""
@@ -230,14 +237,15 @@ class BatchConsumer(driver.Consumer):
                 self.reclaim(self.claims[tp])
         await asyncio.sleep(CLAIM_RETRY_SECONDS)
 
-    async def _deliver(self, tp: TP, records: list[Record]) -> None:
+    def _batch(self, tp: TP, records: list[Record]) -> RecordBatch | None:
+        """Return a partition's records as what continues its claim, None if they don't. Raises Halt for a hole."""
         claim = self.claims.get(tp)
         if claim is None or claim.void or claim.fenced:
-            return
+            return None
         first, end = records[0].offset, records[-1].offset + 1
         if first < claim.read_offset:
             self.reclaim(claim)
-            return
+            return None
         if first != claim.read_offset or end - first != len(records):
             raise Halt(
                 f"{tp.topic}[{tp.partition}]: expected {len(records)} records from offset {claim.read_offset} on, got "
@@ -245,23 +253,23 @@ class BatchConsumer(driver.Consumer):
                 EXIT_HOLE,
             )
         highwater = self.highwater(tp)
-        batch = RecordBatch(claim, first, end, records, highwater if highwater is not None else end)
         claim.read_offset = end
-        await self._hand_over(tp, batch)
+        return RecordBatch(claim, first, end, records, highwater if highwater is not None else end)
 
-    async def _hand_over(self, tp: TP, batch: RecordBatch) -> None:
+    async def _hand_over(self, batches: Sequence[RecordBatch]) -> None:
         """Wait for room in the agent's queue, but no longer than until the flow is suspended."""
+        first = batches[0]
         message = ConsumerMessage(
-            tp.topic,
-            tp.partition,
-            batch.end - 1,
-            batch.records[-1].timestamp / 1000.0,
+            first.topic,
+            first.partition,
+            first.end - 1,
+            first.records[-1].timestamp / 1000.0,
             0,
             None,
             None,
-            batch,  # type: ignore[arg-type]  # BatchSchema takes it out again
+            batches,  # type: ignore[arg-type]  # PollSchema takes them out again
             None,
-            tp=tp,
+            tp=TP(first.topic, first.partition),
             serialized_key_size=0,
             serialized_value_size=0,
             generation_id=self.app.consumer_generation_id,
@@ -271,7 +279,8 @@ class BatchConsumer(driver.Consumer):
         try:
             await asyncio.wait({deliver, suspended}, return_when=asyncio.FIRST_COMPLETED)
             if not deliver.done():
-                self.reclaim(batch.claim)
+                for batch in batches:
+                    self.reclaim(batch.claim)
         finally:
             deliver.cancel()
             suspended.cancel()

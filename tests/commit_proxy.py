@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from sitelog.deploy._ports import LOOPBACK
+from tests.postgres_requests import DONE, Requests
 
-COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
-BEGIN = b"Q\x00\x00\x00\x0bBEGIN;\x00"
 CHUNK_BYTES = 65_536
 
 
@@ -18,7 +17,7 @@ class PostgresProxy:
         self.port = 0
         self.commits_lost = 0
         self.held = asyncio.Event()
-        """Set when a BEGIN is being held back."""
+        """Set when a transaction is being held back."""
         self._postgres_port = postgres_port
         self._commits_to_lose = 0
         self._gate = asyncio.Event()
@@ -35,7 +34,7 @@ class PostgresProxy:
         return self._commits_to_lose == 0
 
     def hold(self) -> None:
-        """Hold back every BEGIN from now on, and what its connection sends after it."""
+        """Hold back every transaction from now on: its BEGIN, or the one statement that it is, and what follows."""
         self._gate.clear()
 
     def release(self) -> None:
@@ -58,12 +57,14 @@ class PostgresProxy:
             return
         answers = asyncio.create_task(pass_on(server, to_client))
         self._writers |= {to_client, to_server}
+        requests = Requests()
         try:
             while request := await client.read(CHUNK_BYTES):
-                if request == BEGIN and not self._gate.is_set():
+                kind = requests.kind(request)
+                if kind in {"begin", "write"} and not self._gate.is_set():
                     self.held.set()
                     await self._gate.wait()
-                loses = request == COMMIT and self._commits_to_lose > 0
+                loses = kind in {"commit", "write"} and self._commits_to_lose > 0
                 if loses:
                     self._commits_to_lose -= 1
                     answers.cancel()
@@ -71,7 +72,7 @@ class PostgresProxy:
                 to_server.write(request)
                 await to_server.drain()
                 if loses:
-                    assert (await server.readexactly(13))[5:11] == b"COMMIT"
+                    assert b"SERROR" not in await server.readuntil(DONE)
                     self.commits_lost += 1
                     return
         except ConnectionError:

@@ -125,9 +125,13 @@ class Partition:
 
     async def claimed(self, start: int, end: int | None = None) -> Slice:
         """Return the records from this offset on, to be applied under a claim of their own."""
-        records = self.records[start:end]
         epoch = await self.claim()
-        await self.codec.prepare([record.value for record in records])
+        await self.codec.prepare([record.value for record in self.records[start:end]])
+        return self.part(start, epoch, end)
+
+    def part(self, start: int, epoch: int, end: int | None = None) -> Slice:
+        """Return the records from this offset on, to be applied under the claim of this epoch."""
+        records = self.records[start:end]
         items = decode(records, self.topic, self.codec)
         return Slice(self.topic, self.number, epoch, start, start + len(records), items)
 

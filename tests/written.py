@@ -36,6 +36,7 @@ class WrittenLog:
         self._planned = planned
         self._codec = Codec()
         self._applied: dict[Place, int] = {}
+        self._epochs: dict[Place, int] = {}
         self.shared = 0  # transactions with more than one partition in them
         self.decide(policy)
 
@@ -74,7 +75,7 @@ class WrittenLog:
             self.oracle.apply(one, append_time=at)
 
     async def apply(self, places: Sequence[Place], size: int) -> None:
-        """Apply the next so many records of each partition, under claims of their own."""
+        """Apply the next so many records of each partition."""
         behind = [place for place in places if self._applied.get(place, 0) < len(self.records[place])]
         parts = [await self._next(place, size) for place in behind]
         async with self.pool.acquire() as connection:
@@ -86,12 +87,16 @@ class WrittenLog:
     async def _next(self, place: Place, size: int) -> Slice:
         start = self._applied.get(place, 0)
         records = self.records[place][start : start + size]
-        position = await PostgresPositions(self.pool, PROJECTOR, "this test", self._planned.projections).claim(
-            *place, 1, force=True
-        )
-        assert position is not None
+        if place not in self._epochs:
+            self._epochs[place] = await self._claim(place)
         items = decode(records, place[0], self._codec)
-        return Slice(*place, position.epoch, start, start + len(records), items)
+        return Slice(*place, self._epochs[place], start, start + len(records), items)
+
+    async def _claim(self, place: Place) -> int:
+        positions = PostgresPositions(self.pool, PROJECTOR, "this test", self._planned.projections)
+        position = await positions.claim(*place, 1, force=True)
+        assert position is not None
+        return position.epoch
 
     async def _try(self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False) -> bool:
         """Apply, and once more; False where an event is known already."""

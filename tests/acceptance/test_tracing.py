@@ -186,7 +186,7 @@ async def test_a_transaction_that_fails_is_seen_with_its_reason_and_the_batch_wi
             await appender.append(created("Locked Out"))
         failed = await stage.seen(f"transaction {stage.rig.database}", lambda seen: "error.type" in seen.attributes)
         assert (failed.attributes["error.type"], failed.span.status.message) == (LOCK_TIMEOUT, "LockNotAvailableError")
-        assert [seen.name for seen in stage.collector.below(failed)] == [f"ROLLBACK {stage.rig.database}"]
+        assert stage.collector.below(failed) == [], "few events are one statement, with nothing to roll back"
     await stage.applied(before + 1)
     process = await stage.seen(f"process {SITES}", lambda seen: bool(seen.span.events))
     assert ("retry", "database") in [

@@ -3,6 +3,7 @@
 import asyncio
 
 from tests.chaos.network import Link, Pair
+from tests.postgres_requests import Requests
 
 REQUESTS_PASSED_MAX = 8
 """After BEGIN: a worker's transaction has about so many."""
@@ -13,6 +14,10 @@ class Session(Pair):
 
     requests_left: int | None = None
     is_deaf: bool = False
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        super().__init__(client, server)
+        self.requests = Requests()
 
 
 class PostgresLink(Link):
@@ -27,7 +32,10 @@ class PostgresLink(Link):
         self._passed = 0
 
     def cut_transactions(self, count: int) -> None:
-        """Reset so many of the next transactions: the first after BEGIN, each later one a request later."""
+        """Reset so many of the next transactions: the first after BEGIN, each later one a request later.
+
+        One that is a single statement is cut before Postgres has it.
+        """
         self._cuts_left = count
         self._passed = 0
 
@@ -44,16 +52,21 @@ class PostgresLink(Link):
         return Session(client, server)
 
     def _request(self, session: Session, data: bytes) -> bool:
+        kind = session.requests.kind(data)
         if session.requests_left is not None:
-            if session.requests_left == 0 or b"COMMIT" in data:
+            if session.requests_left == 0 or kind == "commit":
                 self.transactions_cut += 1
                 return False
             session.requests_left -= 1
-        elif self._cuts_left and b"BEGIN" in data:
+        elif self._cuts_left and kind == "write":
+            self._cuts_left -= 1
+            self.transactions_cut += 1
+            return False
+        elif self._cuts_left and kind == "begin":
             self._cuts_left -= 1
             session.requests_left = self._passed % REQUESTS_PASSED_MAX
             self._passed += 1
-        elif self._silences_left and b"COMMIT" in data:
+        elif self._silences_left and kind in {"commit", "write"}:
             self._silences_left -= 1
             session.is_deaf = True
         return True

@@ -157,7 +157,7 @@ async def test_postgres_takes_every_statement(prepared: tuple[Settings, Any], pr
     await create_fresh(connection, [live])
     for table in (live, Table(projection, NEXT)):
         await connection.execute(table.stage_sql)
-        for sql in (table.load_sql, table.upsert_sql, table.merge_sql, table.delete_sql, table.view_sql):
+        for sql in (table.load_sql, table.upsert.sql, table.merge_sql, table.delete_sql, table.view_sql):
             await connection.prepare(sql)
     await connection.prepare(compare_sql(live))
     shown = await connection.fetch("SELECT * FROM information_schema.columns WHERE table_name = $1", projection.name)

@@ -93,6 +93,16 @@ async def test_a_replay_repairs_what_was_spoilt(written: Written) -> None:
     assert await compare(written.connection, written.log.oracle) == []
 
 
+async def test_workers_load_again_what_they_have_loaded_from_tables_that_are_replaced(written: Written) -> None:
+    touched = "SELECT max(updated_at) FROM sitelog.consumer_position"
+    before = await written.connection.fetchval(touched)
+    await replay(written.settings, LOADED, verify=True)
+    assert await written.connection.fetchval(touched) == before, "nothing was replaced"
+    await replay(written.settings, LOADED)
+    untouched = "SELECT count(*) FROM sitelog.consumer_position WHERE updated_at <= $1"
+    assert await written.connection.fetchval(untouched, before) == 0
+
+
 async def test_rows_are_the_same_however_few_of_them_are_in_memory(written: Written) -> None:
     few = written.limited(rows_in_memory_max=3, batch_records_max=7)
     report = await replay(few, LOADED, verify=True)

@@ -9,10 +9,15 @@ import pytest
 from sitelog.deploy._ports import LOOPBACK, free_port
 from tests.chaos.network import Link
 from tests.chaos.postgres_link import PostgresLink
+from tests.postgres_requests import BEGIN, COMMIT
 
 SECONDS_MAX = 10.0
 MOMENT = 0.1
-BEGIN, INSERT, COMMIT = b"Q\x00BEGIN;\x00", b"Q\x00INSERT\x00", b"Q\x00COMMIT;\x00"
+INSERT = b"Q\x00INSERT\x00"
+# As asyncpg prepares a statement and executes it.
+PREPARE = b"P\x00\x00\x00\x40__asyncpg_stmt_7__\x00\nWITH held AS ("
+WRITE = b"B\x00\x00\x00\x40\x00__asyncpg_stmt_7__\x00\x00\x01"
+OTHER = b"B\x00\x00\x00\x40\x00__asyncpg_stmt_8__\x00\x00\x01"
 
 
 @asynccontextmanager
@@ -144,3 +149,18 @@ async def test_an_unanswered_commit_reaches_the_server_and_its_answer_nobody() -
         second.close()
         assert link.commits_unanswered == 1
     assert heard == [BEGIN, COMMIT, COMMIT]
+
+
+async def test_a_statement_that_is_a_transaction_by_itself_is_cut_before_it_and_answered_never() -> None:
+    async with open_link(PostgresLink) as (link, heard):
+        assert isinstance(link, PostgresLink)
+        for begin, reaches in ((link.cut_transactions, False), (link.lose_answers, True)):
+            client = await connect(link)
+            for request in (PREPARE, OTHER, WRITE):
+                assert await client.ask(request) == request
+            begin(1)
+            assert await client.ask(OTHER) == OTHER
+            assert await client.ask(WRITE) == b""
+            assert heard[3:] == ([OTHER, WRITE] if reaches else [OTHER])
+            heard.clear()
+        assert (link.transactions_cut, link.commits_unanswered) == (1, 1)
