@@ -27,7 +27,8 @@ TAKEN_AT_ONCE: Final = 500
 """Records folded before others may use the event loop: about 3 ms."""
 
 AT_ONCE_RECORDS_MAX: Final = 200
-"""From so many records on, what COPY saves is more than what its exchanges with Postgres cost."""
+AT_ONCE_BYTES_MAX: Final = 1_048_576
+"""From so many records or bytes on, what COPY saves is more than what its exchanges with Postgres cost."""
 
 Verdict = Literal["applied", "applied_before", "fenced", "lost"]
 
@@ -140,8 +141,7 @@ class Projector:
         stopped, and nothing to be put aside or removed.
         """
         left = [position for part in parts if (position := self._left.get(part.place)) is not None]
-        few = sum(len(part.items) for part in parts) < AT_ONCE_RECORDS_MAX
-        if not few or len(left) < len(parts) or any(position.parked_entities for position in left):
+        if not _are_few(parts) or len(left) < len(parts) or any(position.parked_entities for position in left):
             return None
         if any(judge(position, part) != "applied" for position, part in zip(left, parts, strict=True)):
             return None
@@ -243,6 +243,13 @@ class Projector:
         new = fingerprints - self._stored_schemas
         if new:
             await _log.store_schemas(connection, [s for s in self._codec.schemas() if s[0] in new])
+
+
+def _are_few(parts: Sequence[Slice]) -> bool:
+    records = sum(len(part.items) for part in parts)
+    return records < AT_ONCE_RECORDS_MAX and (
+        sum(len(item.value or b"") for part in parts for item in part.items) < AT_ONCE_BYTES_MAX
+    )
 
 
 def _advance(parts: Sequence[Slice], works: Sequence[Work]) -> None:

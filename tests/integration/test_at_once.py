@@ -11,7 +11,7 @@ import pytest
 from sitelog.projections._database import connect
 from sitelog.projections._log import seen_before
 from sitelog.projections._switch import TOUCH
-from sitelog.projections._transaction import AT_ONCE_RECORDS_MAX, Outcome, Slice
+from sitelog.projections._transaction import AT_ONCE_BYTES_MAX, AT_ONCE_RECORDS_MAX, Outcome, Slice
 from sitelog.streams._event import Event
 from sitelog.streams.settings import Settings
 from tests.partition import Partition, event, open_partition, renamed
@@ -108,6 +108,13 @@ async def test_many_events_go_by_copy(lane: Lane) -> None:
     await lane.apply(*(renamed() for _ in range(AT_ONCE_RECORDS_MAX)))
     assert lane.watched.transactions == 1
     await lane.apply(renamed())
+    assert lane.watched.transactions == 1
+
+
+async def test_large_events_go_by_copy(lane: Lane) -> None:
+    await lane.apply(*(renamed(name="x" * (AT_ONCE_BYTES_MAX // 4)) for _ in range(4)))
+    assert lane.watched.transactions == 1
+    await lane.apply(*(renamed(name="x" * (AT_ONCE_BYTES_MAX // 8)) for _ in range(4)))
     assert lane.watched.transactions == 1
 
 
