@@ -36,7 +36,7 @@ STRATEGIES: Final[dict[str, st.SearchStrategy[Any]]] = {
 VALUES = st.tuples(*(st.none() | STRATEGIES[kind] for kind in COLUMNS.values())).map(list)
 
 of_one_table = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 
 
