@@ -3,6 +3,8 @@
 A transaction that locks, loads, writes and moves takes eight exchanges with Postgres: with few events in it that is
 all it costs. Here nothing is locked while rows are loaded and folded; then one statement locks the positions, looks
 whether anybody has touched them since, and if so writes nothing.
+
+That is safe as long as whoever changes a row of a read model changes its partition's position as well.
 """
 
 from collections.abc import Sequence

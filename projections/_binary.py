@@ -20,8 +20,10 @@ POSTGRES_DAY_0: Final = date(2000, 1, 1).toordinal()
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # asyncpg has these for the same: a row must not depend on which way it went.
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
-_INFINITY: Final = 2**63 - 1
+_INFINITE: Final[Mapping[datetime, int]] = {
+    datetime.max.replace(tzinfo=UTC): 2**63 - 1,
+    datetime.min.replace(tzinfo=UTC): -(2**63),
+}
 
 _DOUBLE: Final = Struct(">d")
 _NUMERIC: Final = Struct(">hhHH")
@@ -68,12 +70,16 @@ def _boolean_from(data: bytes) -> bool:
 
 
 def _timestamptz(value: datetime) -> bytes:
-    return _bigint(_INFINITY if value == _LAST else micros(value))
+    infinite = _INFINITE.get(value)
+    return _bigint(micros(value) if infinite is None else infinite)
 
 
 def _timestamptz_from(data: bytes) -> datetime:
     count = _bigint_from(data)
-    return _LAST if count == _INFINITY else _EPOCH + timedelta(microseconds=count)
+    for value, infinite in _INFINITE.items():
+        if count == infinite:
+            return value
+    return _EPOCH + timedelta(microseconds=count)
 
 
 def _date(value: date) -> bytes:

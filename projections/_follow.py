@@ -9,7 +9,7 @@ import orjson
 from sitelog.projections._look_log import Entry, Stretch, Wanted, between
 
 CHANNEL: Final = "sitelog_position"
-"""What `_positions.move` notifies."""
+"""What is notified with each commit, see `_positions.NOTIFY`."""
 
 SILENCE_SECONDS_MAX: Final = 30.0
 """After so long without news the connection is tried: a network that is gone doesn't say so."""

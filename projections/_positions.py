@@ -85,7 +85,7 @@ SELECT updated_at, {NOTIFY} FROM moved
 
 @dataclass(slots=True)
 class Locked:
-    """A position under a row lock: what a transaction starts from. `updated_at` is known once it was moved."""
+    """A position as a transaction has locked it, or left it; `updated_at` is known once it was moved."""
 
     log_partition: int
     next_offset: int

@@ -42,7 +42,10 @@ WHERE conrelid = $1::regclass AND conindid = 0 AND starts_with(conname, $2)
 """
 
 
-TOUCH: Final = "UPDATE sitelog.consumer_position SET updated_at = now()"
+# now() is when the transaction began, and a worker may have moved a position in that very microsecond.
+TOUCH: Final = """
+UPDATE sitelog.consumer_position SET updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+"""
 """Makes every worker load again what it has loaded from the tables in use and not written yet, see `_at_once`."""
 
 

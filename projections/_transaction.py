@@ -138,7 +138,7 @@ class Projector:
         """Load what few records need, and write all that they come to with one statement.
 
         None, and nothing written, where that can't be: positions must be as this worker has left them, no entity
-        stopped, and nothing to be put aside or removed.
+        stopped (the shelf, which wants a lock, is never asked then), and nothing to be put aside or removed.
         """
         left = [position for part in parts if (position := self._left.get(part.place)) is not None]
         if not _are_few(parts) or len(left) < len(parts) or any(position.parked_entities for position in left):

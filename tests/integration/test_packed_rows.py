@@ -28,7 +28,8 @@ STRATEGIES: Final[dict[str, st.SearchStrategy[Any]]] = {
     "bigint": st.integers(-(2**63), 2**63 - 1),
     "double precision": st.floats(allow_nan=False),
     "boolean": st.booleans(),
-    "timestamptz": st.datetimes(timezones=st.just(UTC)) | st.just(datetime.max.replace(tzinfo=UTC)),
+    "timestamptz": st.datetimes(timezones=st.just(UTC))
+    | st.sampled_from([datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]),
     "date": st.dates(),
     "numeric": FINITE | st.sampled_from([Decimal("Infinity"), Decimal("-Infinity"), Decimal("0.00"), Decimal("1E+20")]),
     "jsonb": st.integers().map(str) | st.just('{"a": [1, null]}'),
