@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # for what a test leaves behind
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Wait for what still tries to send: it draws random numbers, which other tests want to be their own."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith(("telemetry", "Otel")):
+            thread.join(20)
+            assert not thread.is_alive(), thread.name
 
 
 def make_span(sending: Telemetry | None, name: str = "work") -> None:
