@@ -12,18 +12,15 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sitelog.projections._insert import Filled, Insert
-from sitelog.projections._positions import NOTIFY, Locked
-
-# Every part of this SQL is a literal, or an insert's; values are parameters.
-# ruff: noqa: S608
+from sitelog.projections._positions import Locked, move, moving
 
 # Who claims a partition, sets its position or applies what was put aside there changes one of these, and so does who
-# puts other tables in place.
+# puts other tables in place. $1 to $8 are those of `moving`.
 _UNCHANGED: Final = """
 WITH held AS (
     SELECT log_partition
     FROM sitelog.consumer_position AS o
-    JOIN unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
+    JOIN unnest($2::smallint[], $3::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[])
         AS l(log_partition, epoch, next_offset, log_seq, updated_at) USING (log_partition)
     WHERE o.consumer = $1
         AND (o.epoch, o.next_offset, o.log_seq, o.updated_at) = (l.epoch, l.next_offset, l.log_seq, l.updated_at)
@@ -33,39 +30,18 @@ WITH held AS (
     SELECT count(*) = cardinality($2) AS yes FROM held
 ), """
 
-_MOVED: Final = f"""moved AS (
-    UPDATE sitelog.consumer_position AS o
-    SET next_offset = m.next_offset, log_seq = m.log_seq, anchor = m.anchor, last_event_time = m.last_event_time,
-        updated_at = now()
-    FROM unnest($2::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[])
-        AS m(log_partition, next_offset, log_seq, anchor, last_event_time), unchanged
-    WHERE o.consumer = $1 AND o.log_partition = m.log_partition AND unchanged.yes
-    RETURNING o.*
-)
-SELECT updated_at, {NOTIFY} FROM moved
-"""
-
-_FIRST_OF_ROWS: Final = 11
-_IF_UNCHANGED: Final = ", unchanged WHERE unchanged.yes"
+_FIRST_OF_ROWS: Final = 12
+_YES: Final = "(SELECT yes FROM unchanged)"
 
 
 async def write(
     connection: Any, consumer: str, left: Sequence[Locked], moved: Sequence[Locked], inserts: Sequence[Filled]
 ) -> bool:
     """Write rows and move positions, from where they were `left`; False, and nothing written, if they aren't there."""
-    before = [(p.log_partition, p.epoch, p.next_offset, p.log_seq, p.updated_at) for p in left]
-    after = [(p.next_offset, p.log_seq, p.anchor, p.last_event_time) for p in moved]
     filled = [insert for insert in inserts if insert[1]]
-    rows = await connection.fetch(
-        _statement(tuple(insert for insert, _ in filled)),
-        consumer,
-        *zip(*before, strict=True),
-        *zip(*after, strict=True),
-        *(column for _, columns in filled for column in columns),
-    )
-    for position in moved:
-        position.updated_at = rows[0]["updated_at"] if rows else None
-    return bool(rows)
+    before = zip(*((p.next_offset, p.log_seq, p.updated_at) for p in left), strict=True)
+    rows = (column for _, columns in filled for column in columns)
+    return await move(connection, consumer, moved, _statement(tuple(insert for insert, _ in filled)), (*before, *rows))
 
 
 @lru_cache(maxsize=1_024)
@@ -73,6 +49,6 @@ def _statement(inserts: tuple[Insert, ...]) -> str:
     first = _FIRST_OF_ROWS
     parts: list[str] = []
     for number, insert in enumerate(inserts):
-        parts.append(f"rows_{number} AS ({insert.sql_from(first, _IF_UNCHANGED)}), ")
+        parts.append(f"rows_{number} AS ({insert.from_arrays(first, f'WHERE {_YES}')}), ")
         first += len(insert.types)
-    return f"{_UNCHANGED}{''.join(parts)}{_MOVED}"
+    return f"{_UNCHANGED}{''.join(parts)}{moving(f'AND {_YES}')}"

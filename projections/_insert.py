@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 # Every name in this SQL is a literal, or a read model's and checked to be an identifier; values are parameters.
 # ruff: noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Insert:
     """`INSERT INTO table (columns)`, each column with its type, and what comes after the rows."""
 
@@ -17,16 +18,19 @@ class Insert:
     types: tuple[str, ...]
     on_conflict: str = ""
 
-    @property
+    @cached_property
     def sql(self) -> str:
-        """The statement by itself."""
-        return self.sql_from(1)
+        """The statement by itself, its parameters are the columns."""
+        return self.from_arrays(1)
 
-    def sql_from(self, first: int, condition: str = "") -> str:
-        """Return the statement whose parameters begin with this number, `condition` follows the rows' source."""
+    def from_arrays(self, first: int, condition: str = "") -> str:
+        """Return the statement whose columns are the parameters from this number on; `condition` begins with WHERE."""
         arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(self.types, first))
-        rows = f"SELECT r.* FROM unnest({arrays}) AS r {condition}".rstrip()
-        return f"INSERT INTO {self.table} ({', '.join(self.columns)}) {rows} {self.on_conflict}".rstrip()
+        return self.of(f"SELECT r.* FROM unnest({arrays}) AS r {condition}")
+
+    def of(self, query: str) -> str:
+        """Return the statement that takes its rows from this query."""
+        return f"INSERT INTO {self.table} ({', '.join(self.columns)}) {query} {self.on_conflict}"
 
 
 Filled = tuple[Insert, Sequence[Sequence[Any]]]

@@ -65,22 +65,28 @@ ORDER BY log_partition
 FOR UPDATE OF o
 """
 
-NOTIFY: Final = """pg_notify('sitelog_position', json_build_object('consumer', consumer,
-    'log_partition', log_partition, 'next_offset', next_offset, 'log_seq', log_seq)::text)"""
-"""Tells those who listen, once it is committed, where a consumer stands."""
 
-MOVE: Final = f"""
-WITH moved AS (
+def moving(condition: str = "") -> str:
+    """Return the part of a statement that moves positions and tells those who listen, if it comes to a commit.
+
+    Its parameters are $1 to $8; nothing is moved where `condition`, which goes on with AND, isn't met.
+    """
+    return f"""moved AS (
     UPDATE sitelog.consumer_position AS o
     SET next_offset = m.next_offset, log_seq = m.log_seq, anchor = m.anchor, parked_entities = m.parked_entities,
         last_event_time = m.last_event_time, updated_at = now()
     FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[])
         AS m(log_partition, epoch, next_offset, log_seq, anchor, parked_entities, last_event_time)
-    WHERE o.consumer = $1 AND o.log_partition = m.log_partition AND o.epoch = m.epoch
+    WHERE o.consumer = $1 AND o.log_partition = m.log_partition AND o.epoch = m.epoch {condition}
     RETURNING o.*
 )
-SELECT updated_at, {NOTIFY} FROM moved
+SELECT updated_at, pg_notify('sitelog_position', json_build_object('consumer', consumer,
+    'log_partition', log_partition, 'next_offset', next_offset, 'log_seq', log_seq)::text)
+FROM moved
 """  # noqa: S608 - literals only
+
+
+MOVE: Final = f"WITH {moving()}"
 
 
 @dataclass(slots=True)
@@ -162,12 +168,20 @@ async def lock_all(connection: Any, consumer: str, places: Iterable[Place]) -> d
     return {(topic, partition): Locked(*position) for topic, partition, *position in rows}
 
 
-async def move(connection: Any, consumer: str, positions: Sequence[Locked]) -> None:
-    """Write locked positions back, and tell those who listen on `sitelog_position`."""
+async def move(
+    connection: Any, consumer: str, positions: Sequence[Locked], sql: str = MOVE, arguments: Iterable[Any] = ()
+) -> bool:
+    """Write positions back, and tell those who listen on `sitelog_position`; False where the statement moved none.
+
+    `sql` is one that ends with `moving`, and `arguments` are what it has besides.
+    """
     moved = [
         (p.log_partition, p.epoch, p.next_offset, p.log_seq, p.anchor, p.parked_entities, p.last_event_time)
         for p in positions
     ]
-    rows = await connection.fetch(MOVE, consumer, *zip(*moved, strict=True))
+    rows = await connection.fetch(sql, consumer, *zip(*moved, strict=True), *arguments)
+    if not rows:
+        return False
     for position in positions:
-        position.updated_at = rows[0]["updated_at"]
+        position.updated_at = rows[0]["updated_at"]  # one statement, one time
+    return True

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._database import connect
 from sitelog.projections._look_positions import stopped_entities
-from sitelog.projections._positions import MOVE
+from sitelog.projections._positions import MOVE, move
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
 from sitelog.streams.errors import Halt
@@ -238,7 +239,7 @@ async def test_a_retry_that_dies_leaves_nothing_of_itself(
     before = await partition.position()
     with monkeypatch.context() as patched:
         failing = MOVE.replace("SET next_offset = m.next_offset", "SET next_offset = m.next_offset / 0")
-        patched.setattr("sitelog.projections._positions.MOVE", failing)
+        patched.setattr("sitelog.projections._positions.move", partial(move, sql=failing))
         with pytest.raises(asyncpg.DivisionByZeroError):
             await partition.retry("site-1")
     assert await partition.position() == before
