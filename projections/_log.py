@@ -1,21 +1,19 @@
 """The append-only log: what was applied, in its order, as it came."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
-from sitelog.projections._binary import BEGIN, END
+from sitelog.projections._copy import PACKED_AT_ONCE, copy
 from sitelog.projections._insert import Filled, Insert, columns_of
 from sitelog.projections._log_rows import COLUMNS, LogEntry, Packer, headers_json
 from sitelog.projections._pieces import pieces
 from sitelog.streams.errors import Halt
 
 SEEN_KEYS: Final = ("event_log_event_id_key", "parked_event_record_key")
-
-PACKED_AT_ONCE: Final = 500
 
 KNOWN: Final = "SELECT event_id::text FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])"
 
@@ -78,19 +76,13 @@ Run = tuple[int, Sequence[LogEntry]]
 async def append(connection: Any, runs: Sequence[Run], ingest_time: datetime) -> None:
     """Append events to the log. Raises UniqueViolationError where one is in it already."""
     if any(entries for _, entries in runs):
-        await connection.copy_to_table(
-            "event_log", schema_name="sitelog", columns=COLUMNS, source=_rows(runs, ingest_time), format="binary"
-        )
+        await copy(connection, "sitelog", "event_log", COLUMNS, _packed(runs, ingest_time))
 
 
-async def _rows(runs: Sequence[Run], ingest_time: datetime) -> AsyncGenerator[bytes]:
-    """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
-    yield BEGIN
+def _packed(runs: Sequence[Run], ingest_time: datetime) -> Iterator[bytes]:
     for log_partition, entries in runs:
         packer = Packer(log_partition, ingest_time)
-        for piece in pieces(entries, PACKED_AT_ONCE):
-            yield packer.packed(piece)
-    yield END
+        yield from map(packer.packed, pieces(entries, PACKED_AT_ONCE))
 
 
 def filled(runs: Sequence[Run], ingest_time: datetime) -> Filled:

@@ -1,11 +1,11 @@
 """A read model's table: its DDL, and the queries that load and write rows by the hundred."""
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final
 
-from sitelog.projections._binary import BEGIN, END
+from sitelog.projections._copy import PACKED_AT_ONCE, copy
 from sitelog.projections._fold import Ranges
 from sitelog.projections._insert import Filled, Insert, columns_of
 from sitelog.projections._model_rows import ModelPacker, Placed
@@ -20,8 +20,6 @@ from sitelog.projections._stored import Stored
 BULK_ROWS: Final = 200
 """From so many rows on, COPY into a temporary table and one INSERT … SELECT cost half of one array per column."""
 
-PACKED_AT_ONCE: Final = 500
-
 
 class Table:
     """The table of one projection; `suffix` names a second one that a replay builds beside it."""
@@ -29,9 +27,10 @@ class Table:
     def __init__(self, projection: Projection[Any], suffix: str = "") -> None:
         self.projection = projection
         self.name = projection.table + suffix
-        self._types = [kind for kind, _ in projection.columns.values()] + [
-            kind.removesuffix(" NOT NULL") for kind in BOOKKEEPING.values()
-        ]
+        self._types = (
+            *(kind for kind, _ in projection.columns.values()),
+            *(kind.removesuffix(" NOT NULL") for kind in BOOKKEEPING.values()),
+        )
         self._form = row_format(projection)
         self._packer = ModelPacker(self._form, len(self._written))
 
@@ -87,7 +86,7 @@ class Table:
     @cached_property
     def upsert(self) -> Insert:
         """Statement that writes few rows, one array per column; a row never goes back in its log."""
-        return Insert(f"public.{self.name} AS t", self._written, tuple(self._types), self._on_conflict)
+        return Insert(f"public.{self.name} AS t", self._written, self._types, self._on_conflict)
 
     @cached_property
     def stage_sql(self) -> str:
@@ -97,7 +96,7 @@ class Table:
     @cached_property
     def merge_sql(self) -> str:
         """Statement that writes the rows of the temporary table; a row never goes back in its log."""
-        return f"{self._insert} SELECT {', '.join(self._written)} FROM pg_temp.{self._stage} {self._on_conflict}"
+        return self.upsert.of(f"SELECT {', '.join(self._written)} FROM pg_temp.{self._stage}")
 
     @cached_property
     def delete_sql(self) -> str:
@@ -114,10 +113,6 @@ class Table:
     @property
     def _written(self) -> tuple[str, ...]:
         return (*self.projection.columns, *BOOKKEEPING)
-
-    @property
-    def _insert(self) -> str:
-        return f"INSERT INTO public.{self.name} AS t ({', '.join(self._written)})"
 
     @property
     def _on_conflict(self) -> str:
@@ -154,34 +149,23 @@ class Table:
         """Write the rows that events have changed."""
         changed = _changed(rows)
         if len(changed) >= BULK_ROWS:
-            await self._write_bulk(connection, changed)
+            await connection.execute(self.stage_sql)
+            await self._copy(connection, "pg_temp", self._stage, changed)
+            await connection.execute(self.merge_sql)
         elif changed:
-            await connection.execute(self.upsert.sql, *columns_of([_values(row) for row in changed]))
+            await connection.execute(self.upsert.sql, *_columns(changed))
 
     def filled(self, rows: Iterable[Placed]) -> Filled:
         """Return the rows that events have changed as an insert, for few of them."""
-        return self.upsert, columns_of([_values(row) for row in _changed(rows)])
+        return self.upsert, _columns(_changed(rows))
 
     async def fill(self, connection: Any, rows: Iterable[Placed]) -> None:
         """Write rows that the table doesn't have yet, all of them."""
-        await self._copy(connection, self.name, "public", list(rows))
+        await self._copy(connection, "public", self.name, list(rows))
 
-    async def _write_bulk(self, connection: Any, changed: Sequence[Placed]) -> None:
-        await connection.execute(self.stage_sql)
-        await self._copy(connection, self._stage, "pg_temp", changed)
-        await connection.execute(self.merge_sql)
-
-    async def _copy(self, connection: Any, table: str, schema: str, rows: Sequence[Placed]) -> None:
-        await connection.copy_to_table(
-            table, schema_name=schema, columns=self._written, source=self._packed(rows), format="binary"
-        )
-
-    async def _packed(self, rows: Sequence[Placed]) -> AsyncGenerator[bytes]:
-        """Yield the rows bit by bit: Postgres takes what is there while the rest is packed."""
-        yield BEGIN
-        for piece in pieces(rows, PACKED_AT_ONCE):
-            yield self._packer.packed(piece)
-        yield END
+    async def _copy(self, connection: Any, schema: str, table: str, rows: Sequence[Placed]) -> None:
+        packed = map(self._packer.packed, pieces(rows, PACKED_AT_ONCE))
+        await copy(connection, schema, table, self._written, packed)
 
     async def remove(self, connection: Any, keys: Collection[Key]) -> None:
         """Remove rows by key."""
@@ -197,6 +181,10 @@ def _changed(rows: Iterable[Placed]) -> list[Placed]:
 def row_format(projection: Projection[Any]) -> RowFormat:
     """Return how a read model's rows are packed."""
     return RowFormat({column: kind for column, (kind, _) in projection.columns.items()})
+
+
+def _columns(rows: Sequence[Placed]) -> list[list[Any]]:
+    return columns_of([_values(row) for row in rows])
 
 
 def _values(row: Placed) -> tuple[Any, ...]:
