@@ -37,6 +37,14 @@ def micros(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
+def sized(value: str | None) -> bytes:
+    """Return a text after its length, as it stands in a row."""
+    if value is None:
+        return NULL
+    data = value.encode()
+    return len(data).to_bytes(4, "big") + data
+
+
 def _text(value: str) -> bytes:
     return value.encode()
 

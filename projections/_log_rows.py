@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from sitelog.projections._binary import NULL, micros
+from sitelog.projections._binary import micros, sized
 from sitelog.projections._items import Item
 from sitelog.streams._event import Event
 
@@ -85,14 +85,13 @@ class Packer:
                 len(body),
             )
             if item.headers:
-                row = row[:-8] + headers(item.headers) + row[-4:]
+                row = row[:-8] + sized(headers_json(item.headers)) + row[-4:]
             parts.append(row)
             parts.append(body)
         return b"".join(parts)
 
     def _type(self, event: Event) -> bytes:
-        name = event.event_type.encode()
-        value = self._types[type(event)] = len(name).to_bytes(4) + name
+        value = self._types[type(event)] = sized(event.event_type)
         return value
 
     def _tail(self, append_time: datetime, fingerprint: int) -> bytes:
@@ -102,15 +101,6 @@ class Packer:
         event_type, entity_id = sizes
         pack = self._packs[sizes] = Struct(f">8siqiqi16s{event_type}si{entity_id}siq36sii").pack
         return pack
-
-
-def headers(of_record: Sequence[tuple[str, bytes]]) -> bytes:
-    """Return record headers as a value: JSON, or null where there are none."""
-    text = headers_json(of_record)
-    if text is None:
-        return NULL
-    value = text.encode()
-    return len(value).to_bytes(4) + value
 
 
 def headers_json(of_record: Sequence[tuple[str, bytes]]) -> str | None:

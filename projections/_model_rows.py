@@ -5,7 +5,7 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
-from sitelog.projections._binary import NULL, micros
+from sitelog.projections._binary import micros, sized
 from sitelog.projections._packed import RowFormat
 from sitelog.projections._stored import Stored
 
@@ -40,13 +40,6 @@ class ModelPacker:
             parts.append(head)
             parts.extend(stored.packed(form))
             parts.append(_VERSION.pack(8, stored.version))
-            parts.append(_json(stored.versions_json()))
+            parts.append(sized(stored.versions_json()))
             parts.append(_TAIL.pack(8, updated, 2, log_partition, 8, at.log_seq))
         return b"".join(parts)
-
-
-def _json(text: str | None) -> bytes:
-    if text is None:
-        return NULL
-    value = text.encode()
-    return len(value).to_bytes(4, "big") + value
