@@ -221,14 +221,13 @@ class Projector:
         return stopped, waiting
 
     async def write(self, connection: Any, works: Sequence[Work]) -> None:
-        """Write all that was taken, and bring the locked positions up to it; writing these is the caller's."""
+        """Write all that was taken; the locked positions are the caller's, but for the entities that are stopped."""
         now = self._now()
         await self._store_schemas(connection, set().union(*(work.taken.fingerprints for work in works)))
         await _log.append(connection, [(work.log_partition, work.taken.log) for work in works], works[0].intake.now)
         await self._tables.write(connection, [(work.log_partition, work.fold) for work in works])
         await _conflicts.record(connection, [row for work in works for row in work.taken.conflicts])
         for work in works:
-            work.lot.position.log_seq = work.intake.log_seq
             await self._put_aside(work, now)
 
     async def _put_aside(self, work: Work, now: datetime) -> None:

@@ -185,6 +185,7 @@ class Unpark:
         for item in items:
             work.intake.retake(item)
         await self._projector.write(connection, [work])
+        position.log_seq = work.intake.log_seq
         position.parked_entities = await shelf.stopped_entities()
         await _positions.move(connection, self._consumer, [position])
         left = await shelf.count(entity.entity_id) if entity.entity_id else 0
