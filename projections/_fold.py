@@ -27,9 +27,9 @@ class Ranges:
     removed: set[Key]
 
 
-def own_key(event: Event) -> Key:
-    """Return the id of the event's entity as a key, without a call of the property of the same name."""
-    return (event.__dict__[event.key_field],)
+# An attribute of an event costs more than a value of a dictionary, several times: BaseModel has a __getattr__.
+Values = dict[str, Any]
+"""What an event holds, by field."""
 
 
 class Step:
@@ -53,9 +53,9 @@ class Step:
         self._key_of = handler.key
         self._changed = handler.changed
 
-    def key(self, event: Any, own: Key) -> Key | None:
+    def key(self, event: Event, values: Values, own: Key) -> Key | None:
         """Return the key of the row, or in a History of the entity, that the event touches; `own` is its entity's."""
-        if self._changed is not None and self._changed not in event.changed_fields:
+        if self._changed is not None and self._changed not in values["changed_fields"]:
             return None
         return own if self._own_key else self._key_of(event)
 
@@ -66,16 +66,24 @@ class Step:
             raise Waits(self.name, key)
         return stored
 
-    def change_of(self, event: Any) -> Changed:
+    def change_of(self, event: Event, values: Values) -> Changed:
         """Return which fields are meant, what the producer saw and what it wants."""
         if self._change is not None:
             change = self._change(event)
             return change.fields, change.old, change.new
-        return event.changed_fields, event.old_values, event.new_values  # as `change_of`, without a call
+        return values["changed_fields"], values["old_values"], values["new_values"]  # as `change_of`
 
     def is_deleted(self, stored: Stored) -> bool:
         """Tell whether the row is one that was deleted."""
         return self.tombstone is not None and stored.value(self.tombstone) is not None
+
+
+class Steps:
+    """What one type of event goes through in one fold."""
+
+    def __init__(self, event: type[Event], steps: list[Step]) -> None:
+        self.key_field: str = event.key_field
+        self.steps = steps
 
 
 class Fold:
@@ -89,7 +97,7 @@ class Fold:
     def __init__(self, plan: Plan, policy: Policy) -> None:
         self._handlers = plan.handlers
         self._policy: Policy = policy
-        self._steps: dict[type[Event], list[Step]] = {}
+        self._steps: dict[type[Event], Steps] = {}
         self.decided: Mapping[str, Policy] = {}
         self.rows: dict[Projection[Any], dict[Key, Stored]] = {p: {} for p in plan.projections if not p.per_entity}
         self.ranges: dict[Projection[Any], dict[Key, Ranges]] = {p: {} for p in plan.projections if p.per_entity}
@@ -98,9 +106,10 @@ class Fold:
         """Return what the events may touch and the fold doesn't have, by read model."""
         missing: dict[Projection[Any], set[Key]] = {}
         for event in events:
-            own = own_key(event)
-            for step in self._steps_of(event):
-                key = step.key(event, own)
+            steps, values = self._steps_of(event), event.__dict__
+            own = (values[steps.key_field],)
+            for step in steps.steps:
+                key = step.key(event, values, own)
                 if key is not None and key not in step.rows and key not in step.ranges:
                     projection = step.handler.projection
                     keys = missing.get(projection)
@@ -112,8 +121,9 @@ class Fold:
 
     def creates_missing(self, event: Event) -> bool:
         """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""
-        own = own_key(event)
-        keys = [(step.rows, step.key(event, own)) for step in self._steps_of(event) if step.creates]
+        steps, values = self._steps_of(event), event.__dict__
+        own = (values[steps.key_field],)
+        keys = [(step.rows, step.key(event, values, own)) for step in steps.steps if step.creates]
         return any(key is not None and key not in rows for rows, key in keys)
 
     def apply(self, event: Event, at: At) -> tuple[Conflict, ...]:
@@ -122,12 +132,14 @@ class Fold:
         Raises Waits where a row that must exist doesn't, and Park where a read model can't take the event; then
         nothing has changed.
         """
-        own = own_key(event)
+        steps = self._steps_of(event)
+        values: Values = event.__dict__
+        own = (values[steps.key_field],)
         staged: list[tuple[dict[Key, Any], Key, Any]] = []
         changed: Stored | None = None
         merged: Merged | None = None
-        for step in self._steps_of(event):
-            key = step.key(event, own)
+        for step in steps.steps:
+            key = step.key(event, values, own)
             if key is None:
                 continue
             if step.per_entity:
@@ -135,14 +147,14 @@ class Fold:
                 continue
             stored = step.row(key)
             if stored is not None and step.owns:
-                merged = self._decide(step, stored, event)
+                merged = self._decide(step, stored, event, values)
                 if not merged.accepted:
                     break  # rejected as a whole: the other read models must not see it either
                 if step.creates:
                     staged.append((step.rows, key, self._create_again(step, stored, event, at)))
                 else:
                     changed = stored
-                event = _narrowed(event, merged)
+                event, values = _narrowed(event, values, merged)
                 continue
             called = self._call(step, stored, event, at)
             if called is not None:
@@ -153,21 +165,25 @@ class Fold:
             changed.change(merged.values, merged.accepted, at)
         return () if merged is None else merged.conflicts
 
-    def _steps_of(self, event: Event) -> list[Step]:
+    def _steps_of(self, event: Event) -> Steps:
         steps = self._steps.get(type(event))
         if steps is None:
             none: dict[Key, Any] = {}
-            steps = self._steps[type(event)] = [
-                Step(handler, self.rows.get(handler.projection, none), self.ranges.get(handler.projection, none))
-                for handler in self._handlers[type(event)]
-            ]
+            steps = self._steps[type(event)] = Steps(
+                type(event),
+                [
+                    Step(handler, self.rows.get(handler.projection, none), self.ranges.get(handler.projection, none))
+                    for handler in self._handlers[type(event)]
+                ],
+            )
         return steps
 
-    def _decide(self, step: Step, stored: Stored, event: Event) -> Merged:
+    def _decide(self, step: Step, stored: Stored, event: Event, values: Values) -> Merged:
         policy = self.decided.get(event.event_id, self._policy) if self.decided else self._policy
         deleted = step.is_deleted(stored)
         if not step.creates:
-            return step.merger.merge(stored, step.change_of(event), event.expected_version, policy, deleted=deleted)
+            change, expected_version = step.change_of(event, values), values["expected_version"]
+            return step.merger.merge(stored, change, expected_version, policy, deleted=deleted)
         # Over a row that was deleted it creates as a matter of course.
         exists = () if deleted else (Conflict(step.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
         return Merged({}, () if exists and policy == "reject" else (EVERY_FIELD,), exists)
@@ -221,10 +237,10 @@ class Fold:
             ) from error
 
 
-def _narrowed(event: Event, merged: Merged) -> Event:
+def _narrowed(event: Event, values: Values, merged: Merged) -> tuple[Event, Values]:
     """Leave the rejected fields out of what the other read models see."""
     if not merged.conflicts:
-        return event
+        return event, values
     if any(conflict.resolution == "reject" for conflict in merged.conflicts) and hasattr(event, "changed_fields"):
-        return event.model_copy(update={"changed_fields": merged.accepted})
-    return event
+        event = event.model_copy(update={"changed_fields": merged.accepted})
+    return event, event.__dict__

@@ -76,14 +76,15 @@ class Intake:
             if self._stopped.get(entity) == "waiting":
                 self._waiting.setdefault(entity, []).append(item)  # a creation that comes later must stop here too
             return
-        if event.event_id in self._seen:
+        event_id: str = event.__dict__["event_id"]  # an attribute costs more
+        if event_id in self._seen:
             self.taken.duplicates += 1
             return
         status = self._stopped.get(entity) if self._stopped else None
         if status is None:
-            self._apply_or_stop(item, event)
+            self._apply_or_stop(item, event, event_id)
         elif status == "waiting" and self._fold.creates_missing(event):
-            self._create_and_release(item, event)
+            self._create_and_release(item, event, event_id)
         else:
             self._put(item, "behind", Park("behind", "an earlier event of this entity is put aside"))
             if status == "waiting":
@@ -97,9 +98,9 @@ class Intake:
         if _place(item) not in self.taken.parked:
             self._close(item, "discarded" if repeated else "applied")
 
-    def _apply_or_stop(self, item: Item, event: Event) -> None:
+    def _apply_or_stop(self, item: Item, event: Event, event_id: str) -> None:
         try:
-            self._apply(item, event)
+            self._apply(item, event, event_id)
         except Waits as waits:
             self._put(item, "waiting", waits)
             self._stopped[item.entity_id] = "waiting"
@@ -107,14 +108,14 @@ class Intake:
         except Park as park:
             self._stop(item, park)
 
-    def _create_and_release(self, item: Item, event: Event) -> None:
+    def _create_and_release(self, item: Item, event: Event, event_id: str) -> None:
         """Apply the creation that others wait for, and then take those that waited again, in their order.
 
         Among them may be creations that could not be applied before this one, and that others wait for.
         """
         entity = item.entity_id
         try:
-            self._apply(item, event)
+            self._apply(item, event, event_id)
         except Park as park:
             self._put(item, "behind", park)
             self._waiting.setdefault(entity, []).append(item)
@@ -123,11 +124,11 @@ class Intake:
         for waiting in self._waiting.pop(entity, []):
             self.retake(waiting)
 
-    def _apply(self, item: Item, event: Event) -> None:
+    def _apply(self, item: Item, event: Event, event_id: str) -> None:
         seq = self.log_seq + 1
         conflicts = self._fold.apply(event, At(seq, item.append_time))
         self.log_seq = seq
-        self._seen.add(event.event_id)
+        self._seen.add(event_id)
         self.taken.log.append((seq, item))
         if item.fingerprint != self._fingerprint:
             self._fingerprint = item.fingerprint
@@ -139,7 +140,7 @@ class Intake:
                     seq,
                     c.projection,
                     item.entity_id,
-                    event.event_id,
+                    event_id,
                     c.field,
                     c.reason,
                     c.expected,

@@ -75,8 +75,9 @@ def _envelope(body: bytes, key: str, values: dict[str, Any]) -> int:
     return at
 
 
-_CONTACT_VALUES_NAMES: Final = set(events.ContactValues.model_fields)
-_CONTACT_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactValues.model_fields)
+_CONTACT_VALUES: Final = events.ContactValues
+_CONTACT_VALUES_NAMES: Final = set(_CONTACT_VALUES.model_fields)
+_CONTACT_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTACT_VALUES.model_fields)
 
 
 def _contact_values(body: bytes, at: int, _field: str) -> Read[events.ContactValues]:
@@ -105,7 +106,7 @@ def _contact_values(body: bytes, at: int, _field: str) -> Read[events.ContactVal
         values["role"], at = text(body, at + 1, "ContactValues.role")
     else:
         wrong_branch("ContactValues.role", body[at])
-    record = _new(events.ContactValues)
+    record = _new(_CONTACT_VALUES)
     _set_values(record, values)
     _set_names(record, _CONTACT_VALUES_NAMES)
     _set_extra(record, None)
@@ -113,8 +114,9 @@ def _contact_values(body: bytes, at: int, _field: str) -> Read[events.ContactVal
     return record, at
 
 
-_CONTRACT_VALUES_NAMES: Final = set(events.ContractValues.model_fields)
-_CONTRACT_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractValues.model_fields)
+_CONTRACT_VALUES: Final = events.ContractValues
+_CONTRACT_VALUES_NAMES: Final = set(_CONTRACT_VALUES.model_fields)
+_CONTRACT_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTRACT_VALUES.model_fields)
 
 
 def _contract_values(body: bytes, at: int, _field: str) -> Read[events.ContractValues]:
@@ -150,7 +152,7 @@ def _contract_values(body: bytes, at: int, _field: str) -> Read[events.ContractV
     else:
         wrong_branch("ContractValues.end_date", body[at])
     not_before("ContractValues.end_date", values["end_date"], "start_date", values["start_date"])
-    record = _new(events.ContractValues)
+    record = _new(_CONTRACT_VALUES)
     _set_values(record, values)
     _set_names(record, _CONTRACT_VALUES_NAMES)
     _set_extra(record, None)
@@ -158,8 +160,9 @@ def _contract_values(body: bytes, at: int, _field: str) -> Read[events.ContractV
     return record, at
 
 
-_PERFORMANCE_VALUES_NAMES: Final = set(events.PerformanceValues.model_fields)
-_PERFORMANCE_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.PerformanceValues.model_fields)
+_PERFORMANCE_VALUES: Final = events.PerformanceValues
+_PERFORMANCE_VALUES_NAMES: Final = set(_PERFORMANCE_VALUES.model_fields)
+_PERFORMANCE_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(_PERFORMANCE_VALUES.model_fields)
 
 
 def _performance_values(body: bytes, at: int, _field: str) -> Read[events.PerformanceValues]:
@@ -218,7 +221,7 @@ def _performance_values(body: bytes, at: int, _field: str) -> Read[events.Perfor
         values["customer_satisfaction"], at = double(body, at + 1, "PerformanceValues.customer_satisfaction")
     else:
         wrong_branch("PerformanceValues.customer_satisfaction", body[at])
-    record = _new(events.PerformanceValues)
+    record = _new(_PERFORMANCE_VALUES)
     _set_values(record, values)
     _set_names(record, _PERFORMANCE_VALUES_NAMES)
     _set_extra(record, None)
@@ -226,8 +229,9 @@ def _performance_values(body: bytes, at: int, _field: str) -> Read[events.Perfor
     return record, at
 
 
-_ADDRESS_NAMES: Final = set(events.Address.model_fields)
-_ADDRESS_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.Address.model_fields)
+_ADDRESS: Final = events.Address
+_ADDRESS_NAMES: Final = set(_ADDRESS.model_fields)
+_ADDRESS_BLANK: Final[dict[str, Any]] = dict.fromkeys(_ADDRESS.model_fields)
 
 
 def _address(body: bytes, at: int, _field: str) -> Read[events.Address]:
@@ -268,7 +272,7 @@ def _address(body: bytes, at: int, _field: str) -> Read[events.Address]:
         values["country"], at = text(body, at + 1, "Address.country")
     else:
         wrong_branch("Address.country", body[at])
-    record = _new(events.Address)
+    record = _new(_ADDRESS)
     _set_values(record, values)
     _set_names(record, _ADDRESS_NAMES)
     _set_extra(record, None)
@@ -276,8 +280,9 @@ def _address(body: bytes, at: int, _field: str) -> Read[events.Address]:
     return record, at
 
 
-_CONTRACT_INFO_NAMES: Final = set(events.ContractInfo.model_fields)
-_CONTRACT_INFO_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractInfo.model_fields)
+_CONTRACT_INFO: Final = events.ContractInfo
+_CONTRACT_INFO_NAMES: Final = set(_CONTRACT_INFO.model_fields)
+_CONTRACT_INFO_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTRACT_INFO.model_fields)
 
 
 def _contract_info(body: bytes, at: int, _field: str) -> Read[events.ContractInfo]:
@@ -314,7 +319,7 @@ def _contract_info(body: bytes, at: int, _field: str) -> Read[events.ContractInf
     else:
         wrong_branch("ContractInfo.end_date", body[at])
     not_before("ContractInfo.end_date", values["end_date"], "start_date", values["start_date"])
-    record = _new(events.ContractInfo)
+    record = _new(_CONTRACT_INFO)
     _set_values(record, values)
     _set_names(record, _CONTRACT_INFO_NAMES)
     _set_extra(record, None)
@@ -322,8 +327,9 @@ def _contract_info(body: bytes, at: int, _field: str) -> Read[events.ContractInf
     return record, at
 
 
-_OPENING_PERIOD_NAMES: Final = set(events.OpeningPeriod.model_fields)
-_OPENING_PERIOD_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.OpeningPeriod.model_fields)
+_OPENING_PERIOD: Final = events.OpeningPeriod
+_OPENING_PERIOD_NAMES: Final = set(_OPENING_PERIOD.model_fields)
+_OPENING_PERIOD_BLANK: Final[dict[str, Any]] = dict.fromkeys(_OPENING_PERIOD.model_fields)
 
 
 def _opening_period(body: bytes, at: int, _field: str) -> Read[events.OpeningPeriod]:
@@ -331,7 +337,7 @@ def _opening_period(body: bytes, at: int, _field: str) -> Read[events.OpeningPer
     values["weekday"], at = symbol(body, at, "OpeningPeriod.weekday", _WEEKDAY)
     values["opens"], at = time_of_day(body, at, "OpeningPeriod.opens")
     values["closes"], at = time_of_day(body, at, "OpeningPeriod.closes")
-    record = _new(events.OpeningPeriod)
+    record = _new(_OPENING_PERIOD)
     _set_values(record, values)
     _set_names(record, _OPENING_PERIOD_NAMES)
     _set_extra(record, None)
@@ -339,15 +345,16 @@ def _opening_period(body: bytes, at: int, _field: str) -> Read[events.OpeningPer
     return record, at
 
 
-_COORDINATES_NAMES: Final = set(events.Coordinates.model_fields)
-_COORDINATES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.Coordinates.model_fields)
+_COORDINATES: Final = events.Coordinates
+_COORDINATES_NAMES: Final = set(_COORDINATES.model_fields)
+_COORDINATES_BLANK: Final[dict[str, Any]] = dict.fromkeys(_COORDINATES.model_fields)
 
 
 def _coordinates(body: bytes, at: int, _field: str) -> Read[events.Coordinates]:
     values: dict[str, Any] = _COORDINATES_BLANK.copy()
     values["latitude"], at = latitude(body, at, "Coordinates.latitude")
     values["longitude"], at = longitude(body, at, "Coordinates.longitude")
-    record = _new(events.Coordinates)
+    record = _new(_COORDINATES)
     _set_values(record, values)
     _set_names(record, _COORDINATES_NAMES)
     _set_extra(record, None)
@@ -355,8 +362,9 @@ def _coordinates(body: bytes, at: int, _field: str) -> Read[events.Coordinates]:
     return record, at
 
 
-_SITE_VALUES_NAMES: Final = set(events.SiteValues.model_fields)
-_SITE_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteValues.model_fields)
+_SITE_VALUES: Final = events.SiteValues
+_SITE_VALUES_NAMES: Final = set(_SITE_VALUES.model_fields)
+_SITE_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(_SITE_VALUES.model_fields)
 
 
 def _site_values(body: bytes, at: int, _field: str) -> Read[events.SiteValues]:
@@ -415,7 +423,7 @@ def _site_values(body: bytes, at: int, _field: str) -> Read[events.SiteValues]:
         values["market_segment"], at = text(body, at + 1, "SiteValues.market_segment")
     else:
         wrong_branch("SiteValues.market_segment", body[at])
-    record = _new(events.SiteValues)
+    record = _new(_SITE_VALUES)
     _set_values(record, values)
     _set_names(record, _SITE_VALUES_NAMES)
     _set_extra(record, None)
@@ -423,8 +431,9 @@ def _site_values(body: bytes, at: int, _field: str) -> Read[events.SiteValues]:
     return record, at
 
 
-_TERRITORY_VALUES_NAMES: Final = set(events.TerritoryValues.model_fields)
-_TERRITORY_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryValues.model_fields)
+_TERRITORY_VALUES: Final = events.TerritoryValues
+_TERRITORY_VALUES_NAMES: Final = set(_TERRITORY_VALUES.model_fields)
+_TERRITORY_VALUES_BLANK: Final[dict[str, Any]] = dict.fromkeys(_TERRITORY_VALUES.model_fields)
 
 
 def _territory_values(body: bytes, at: int, _field: str) -> Read[events.TerritoryValues]:
@@ -459,7 +468,7 @@ def _territory_values(body: bytes, at: int, _field: str) -> Read[events.Territor
         values["boundary"], at = geojson(body, at + 1, "TerritoryValues.boundary")
     else:
         wrong_branch("TerritoryValues.boundary", body[at])
-    record = _new(events.TerritoryValues)
+    record = _new(_TERRITORY_VALUES)
     _set_values(record, values)
     _set_names(record, _TERRITORY_VALUES_NAMES)
     _set_extra(record, None)
@@ -467,8 +476,9 @@ def _territory_values(body: bytes, at: int, _field: str) -> Read[events.Territor
     return record, at
 
 
-_CONTACT_ADDED_NAMES: Final = set(events.ContactAdded.model_fields)
-_CONTACT_ADDED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactAdded.model_fields)
+_CONTACT_ADDED: Final = events.ContactAdded
+_CONTACT_ADDED_NAMES: Final = set(_CONTACT_ADDED.model_fields)
+_CONTACT_ADDED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTACT_ADDED.model_fields)
 
 
 def contact_added(body: bytes) -> events.ContactAdded:
@@ -479,7 +489,7 @@ def contact_added(body: bytes) -> events.ContactAdded:
     values["contact"], at = _contact_values(body, at, "contact")
     if at != len(body):
         trailing(body, at)
-    record = _new(events.ContactAdded)
+    record = _new(_CONTACT_ADDED)
     _set_values(record, values)
     _set_names(record, _CONTACT_ADDED_NAMES)
     _set_extra(record, None)
@@ -487,8 +497,9 @@ def contact_added(body: bytes) -> events.ContactAdded:
     return record
 
 
-_CONTACT_CHANGED_NAMES: Final = set(events.ContactChanged.model_fields)
-_CONTACT_CHANGED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactChanged.model_fields)
+_CONTACT_CHANGED: Final = events.ContactChanged
+_CONTACT_CHANGED_NAMES: Final = set(_CONTACT_CHANGED.model_fields)
+_CONTACT_CHANGED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTACT_CHANGED.model_fields)
 
 
 def contact_changed(body: bytes) -> events.ContactChanged:
@@ -511,7 +522,7 @@ def contact_changed(body: bytes) -> events.ContactChanged:
         wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.ContactChanged)
+    record = _new(_CONTACT_CHANGED)
     _set_values(record, values)
     _set_names(record, _CONTACT_CHANGED_NAMES)
     _set_extra(record, None)
@@ -519,8 +530,9 @@ def contact_changed(body: bytes) -> events.ContactChanged:
     return record
 
 
-_CONTACT_REMOVED_NAMES: Final = set(events.ContactRemoved.model_fields)
-_CONTACT_REMOVED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContactRemoved.model_fields)
+_CONTACT_REMOVED: Final = events.ContactRemoved
+_CONTACT_REMOVED_NAMES: Final = set(_CONTACT_REMOVED.model_fields)
+_CONTACT_REMOVED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTACT_REMOVED.model_fields)
 
 
 def contact_removed(body: bytes) -> events.ContactRemoved:
@@ -536,7 +548,7 @@ def contact_removed(body: bytes) -> events.ContactRemoved:
         wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.ContactRemoved)
+    record = _new(_CONTACT_REMOVED)
     _set_values(record, values)
     _set_names(record, _CONTACT_REMOVED_NAMES)
     _set_extra(record, None)
@@ -544,8 +556,9 @@ def contact_removed(body: bytes) -> events.ContactRemoved:
     return record
 
 
-_CONTRACT_CREATED_NAMES: Final = set(events.ContractCreated.model_fields)
-_CONTRACT_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractCreated.model_fields)
+_CONTRACT_CREATED: Final = events.ContractCreated
+_CONTRACT_CREATED_NAMES: Final = set(_CONTRACT_CREATED.model_fields)
+_CONTRACT_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTRACT_CREATED.model_fields)
 
 
 def contract_created(body: bytes) -> events.ContractCreated:
@@ -556,7 +569,7 @@ def contract_created(body: bytes) -> events.ContractCreated:
     values["contract_data"], at = _contract_values(body, at, "contract_data")
     if at != len(body):
         trailing(body, at)
-    record = _new(events.ContractCreated)
+    record = _new(_CONTRACT_CREATED)
     _set_values(record, values)
     _set_names(record, _CONTRACT_CREATED_NAMES)
     _set_extra(record, None)
@@ -564,8 +577,9 @@ def contract_created(body: bytes) -> events.ContractCreated:
     return record
 
 
-_CONTRACT_TERMINATED_NAMES: Final = set(events.ContractTerminated.model_fields)
-_CONTRACT_TERMINATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractTerminated.model_fields)
+_CONTRACT_TERMINATED: Final = events.ContractTerminated
+_CONTRACT_TERMINATED_NAMES: Final = set(_CONTRACT_TERMINATED.model_fields)
+_CONTRACT_TERMINATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTRACT_TERMINATED.model_fields)
 
 
 def contract_terminated(body: bytes) -> events.ContractTerminated:
@@ -582,7 +596,7 @@ def contract_terminated(body: bytes) -> events.ContractTerminated:
         wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.ContractTerminated)
+    record = _new(_CONTRACT_TERMINATED)
     _set_values(record, values)
     _set_names(record, _CONTRACT_TERMINATED_NAMES)
     _set_extra(record, None)
@@ -590,8 +604,9 @@ def contract_terminated(body: bytes) -> events.ContractTerminated:
     return record
 
 
-_CONTRACT_UPDATED_NAMES: Final = set(events.ContractUpdated.model_fields)
-_CONTRACT_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.ContractUpdated.model_fields)
+_CONTRACT_UPDATED: Final = events.ContractUpdated
+_CONTRACT_UPDATED_NAMES: Final = set(_CONTRACT_UPDATED.model_fields)
+_CONTRACT_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_CONTRACT_UPDATED.model_fields)
 
 
 def contract_updated(body: bytes) -> events.ContractUpdated:
@@ -614,7 +629,7 @@ def contract_updated(body: bytes) -> events.ContractUpdated:
         wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.ContractUpdated)
+    record = _new(_CONTRACT_UPDATED)
     _set_values(record, values)
     _set_names(record, _CONTRACT_UPDATED_NAMES)
     _set_extra(record, None)
@@ -622,8 +637,9 @@ def contract_updated(body: bytes) -> events.ContractUpdated:
     return record
 
 
-_PERFORMANCE_RECORDED_NAMES: Final = set(events.PerformanceRecorded.model_fields)
-_PERFORMANCE_RECORDED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.PerformanceRecorded.model_fields)
+_PERFORMANCE_RECORDED: Final = events.PerformanceRecorded
+_PERFORMANCE_RECORDED_NAMES: Final = set(_PERFORMANCE_RECORDED.model_fields)
+_PERFORMANCE_RECORDED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_PERFORMANCE_RECORDED.model_fields)
 
 
 def performance_recorded(body: bytes) -> events.PerformanceRecorded:
@@ -636,7 +652,7 @@ def performance_recorded(body: bytes) -> events.PerformanceRecorded:
     if at != len(body):
         trailing(body, at)
     not_before("period_end", values["period_end"], "period_start", values["period_start"])
-    record = _new(events.PerformanceRecorded)
+    record = _new(_PERFORMANCE_RECORDED)
     _set_values(record, values)
     _set_names(record, _PERFORMANCE_RECORDED_NAMES)
     _set_extra(record, None)
@@ -644,8 +660,9 @@ def performance_recorded(body: bytes) -> events.PerformanceRecorded:
     return record
 
 
-_SITE_ASSIGNED_TO_TERRITORY_NAMES: Final = set(events.SiteAssignedToTerritory.model_fields)
-_SITE_ASSIGNED_TO_TERRITORY_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteAssignedToTerritory.model_fields)
+_SITE_ASSIGNED_TO_TERRITORY: Final = events.SiteAssignedToTerritory
+_SITE_ASSIGNED_TO_TERRITORY_NAMES: Final = set(_SITE_ASSIGNED_TO_TERRITORY.model_fields)
+_SITE_ASSIGNED_TO_TERRITORY_BLANK: Final[dict[str, Any]] = dict.fromkeys(_SITE_ASSIGNED_TO_TERRITORY.model_fields)
 
 
 def site_assigned_to_territory(body: bytes) -> events.SiteAssignedToTerritory:
@@ -679,7 +696,7 @@ def site_assigned_to_territory(body: bytes) -> events.SiteAssignedToTerritory:
         wrong_branch("approved_by", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.SiteAssignedToTerritory)
+    record = _new(_SITE_ASSIGNED_TO_TERRITORY)
     _set_values(record, values)
     _set_names(record, _SITE_ASSIGNED_TO_TERRITORY_NAMES)
     _set_extra(record, None)
@@ -687,8 +704,9 @@ def site_assigned_to_territory(body: bytes) -> events.SiteAssignedToTerritory:
     return record
 
 
-_SITE_CREATED_NAMES: Final = set(events.SiteCreated.model_fields)
-_SITE_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteCreated.model_fields)
+_SITE_CREATED: Final = events.SiteCreated
+_SITE_CREATED_NAMES: Final = set(_SITE_CREATED.model_fields)
+_SITE_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_SITE_CREATED.model_fields)
 
 
 def site_created(body: bytes) -> events.SiteCreated:
@@ -698,7 +716,7 @@ def site_created(body: bytes) -> events.SiteCreated:
     values["site_data"], at = _site_values(body, at, "site_data")
     if at != len(body):
         trailing(body, at)
-    record = _new(events.SiteCreated)
+    record = _new(_SITE_CREATED)
     _set_values(record, values)
     _set_names(record, _SITE_CREATED_NAMES)
     _set_extra(record, None)
@@ -706,8 +724,9 @@ def site_created(body: bytes) -> events.SiteCreated:
     return record
 
 
-_SITE_DELETED_NAMES: Final = set(events.SiteDeleted.model_fields)
-_SITE_DELETED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteDeleted.model_fields)
+_SITE_DELETED: Final = events.SiteDeleted
+_SITE_DELETED_NAMES: Final = set(_SITE_DELETED.model_fields)
+_SITE_DELETED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_SITE_DELETED.model_fields)
 
 
 def site_deleted(body: bytes) -> events.SiteDeleted:
@@ -722,7 +741,7 @@ def site_deleted(body: bytes) -> events.SiteDeleted:
         wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.SiteDeleted)
+    record = _new(_SITE_DELETED)
     _set_values(record, values)
     _set_names(record, _SITE_DELETED_NAMES)
     _set_extra(record, None)
@@ -730,8 +749,9 @@ def site_deleted(body: bytes) -> events.SiteDeleted:
     return record
 
 
-_SITE_UPDATED_NAMES: Final = set(events.SiteUpdated.model_fields)
-_SITE_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.SiteUpdated.model_fields)
+_SITE_UPDATED: Final = events.SiteUpdated
+_SITE_UPDATED_NAMES: Final = set(_SITE_UPDATED.model_fields)
+_SITE_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_SITE_UPDATED.model_fields)
 
 
 def site_updated(body: bytes) -> events.SiteUpdated:
@@ -753,7 +773,7 @@ def site_updated(body: bytes) -> events.SiteUpdated:
         wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.SiteUpdated)
+    record = _new(_SITE_UPDATED)
     _set_values(record, values)
     _set_names(record, _SITE_UPDATED_NAMES)
     _set_extra(record, None)
@@ -761,8 +781,9 @@ def site_updated(body: bytes) -> events.SiteUpdated:
     return record
 
 
-_TERRITORY_BOUNDARY_CHANGED_NAMES: Final = set(events.TerritoryBoundaryChanged.model_fields)
-_TERRITORY_BOUNDARY_CHANGED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryBoundaryChanged.model_fields)
+_TERRITORY_BOUNDARY_CHANGED: Final = events.TerritoryBoundaryChanged
+_TERRITORY_BOUNDARY_CHANGED_NAMES: Final = set(_TERRITORY_BOUNDARY_CHANGED.model_fields)
+_TERRITORY_BOUNDARY_CHANGED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_TERRITORY_BOUNDARY_CHANGED.model_fields)
 
 
 def territory_boundary_changed(body: bytes) -> events.TerritoryBoundaryChanged:
@@ -778,7 +799,7 @@ def territory_boundary_changed(body: bytes) -> events.TerritoryBoundaryChanged:
         wrong_branch("old_boundary", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.TerritoryBoundaryChanged)
+    record = _new(_TERRITORY_BOUNDARY_CHANGED)
     _set_values(record, values)
     _set_names(record, _TERRITORY_BOUNDARY_CHANGED_NAMES)
     _set_extra(record, None)
@@ -786,8 +807,9 @@ def territory_boundary_changed(body: bytes) -> events.TerritoryBoundaryChanged:
     return record
 
 
-_TERRITORY_CREATED_NAMES: Final = set(events.TerritoryCreated.model_fields)
-_TERRITORY_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryCreated.model_fields)
+_TERRITORY_CREATED: Final = events.TerritoryCreated
+_TERRITORY_CREATED_NAMES: Final = set(_TERRITORY_CREATED.model_fields)
+_TERRITORY_CREATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_TERRITORY_CREATED.model_fields)
 
 
 def territory_created(body: bytes) -> events.TerritoryCreated:
@@ -797,7 +819,7 @@ def territory_created(body: bytes) -> events.TerritoryCreated:
     values["territory_data"], at = _territory_values(body, at, "territory_data")
     if at != len(body):
         trailing(body, at)
-    record = _new(events.TerritoryCreated)
+    record = _new(_TERRITORY_CREATED)
     _set_values(record, values)
     _set_names(record, _TERRITORY_CREATED_NAMES)
     _set_extra(record, None)
@@ -805,8 +827,9 @@ def territory_created(body: bytes) -> events.TerritoryCreated:
     return record
 
 
-_TERRITORY_DELETED_NAMES: Final = set(events.TerritoryDeleted.model_fields)
-_TERRITORY_DELETED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryDeleted.model_fields)
+_TERRITORY_DELETED: Final = events.TerritoryDeleted
+_TERRITORY_DELETED_NAMES: Final = set(_TERRITORY_DELETED.model_fields)
+_TERRITORY_DELETED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_TERRITORY_DELETED.model_fields)
 
 
 def territory_deleted(body: bytes) -> events.TerritoryDeleted:
@@ -821,7 +844,7 @@ def territory_deleted(body: bytes) -> events.TerritoryDeleted:
         wrong_branch("reason", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.TerritoryDeleted)
+    record = _new(_TERRITORY_DELETED)
     _set_values(record, values)
     _set_names(record, _TERRITORY_DELETED_NAMES)
     _set_extra(record, None)
@@ -829,8 +852,9 @@ def territory_deleted(body: bytes) -> events.TerritoryDeleted:
     return record
 
 
-_TERRITORY_UPDATED_NAMES: Final = set(events.TerritoryUpdated.model_fields)
-_TERRITORY_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.TerritoryUpdated.model_fields)
+_TERRITORY_UPDATED: Final = events.TerritoryUpdated
+_TERRITORY_UPDATED_NAMES: Final = set(_TERRITORY_UPDATED.model_fields)
+_TERRITORY_UPDATED_BLANK: Final[dict[str, Any]] = dict.fromkeys(_TERRITORY_UPDATED.model_fields)
 
 
 def territory_updated(body: bytes) -> events.TerritoryUpdated:
@@ -852,7 +876,7 @@ def territory_updated(body: bytes) -> events.TerritoryUpdated:
         wrong_branch("new_values", body[at])
     if at != len(body):
         trailing(body, at)
-    record = _new(events.TerritoryUpdated)
+    record = _new(_TERRITORY_UPDATED)
     _set_values(record, values)
     _set_names(record, _TERRITORY_UPDATED_NAMES)
     _set_extra(record, None)

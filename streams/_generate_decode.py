@@ -159,10 +159,14 @@ def _event(event: EventSchema) -> str:
 
 
 def _fields_of(record: str) -> str:
-    """Return a record's names, and its fields all null: to copy that is faster than to fill a dict."""
+    """Return a record's class, its names, and its fields all null: to copy that is faster than to fill a dict."""
     constant = _constant(record)
-    names = f"{constant}_NAMES: Final = set(events.{record}.model_fields)\n"
-    return f"{names}{constant}_BLANK: Final[dict[str, Any]] = dict.fromkeys(events.{record}.model_fields)\n\n\n"
+    lines = [
+        f"{constant}: Final = events.{record}",
+        f"{constant}_NAMES: Final = set({constant}.model_fields)",
+        f"{constant}_BLANK: Final[dict[str, Any]] = dict.fromkeys({constant}.model_fields)",
+    ]
+    return "\n".join(lines) + "\n\n\n"
 
 
 def _constant(record: str) -> str:
@@ -174,7 +178,7 @@ def _function(record: str) -> str:
 
 
 def _built(record: str) -> Iterator[str]:
-    yield f"    record = _new(events.{record})"
+    yield f"    record = _new({_constant(record)})"
     yield "    _set_values(record, values)"
     yield f"    _set_names(record, {_constant(record)}_NAMES)"
     yield "    _set_extra(record, None)"
