@@ -45,10 +45,10 @@ class SitelogWorker(faust.Worker):
         self._shutdown_seconds = shutdown_seconds
 
     async def on_startup_finished(self) -> None:
-        """Leave what was imported out of every later garbage collection, and make those rare."""
-        gc.collect()
+        """Leave what was imported out of every garbage collection, and make those rare."""
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
+        gc.enable()
         if not is_compiled():
             log.warning("running uncompiled, at about half the speed: install Sitelog where a C compiler is")
         await super().on_startup_finished()

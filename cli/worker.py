@@ -1,6 +1,7 @@
 """`sitelog worker`: run a consumer until it is told to stop."""
 
 import asyncio
+import gc
 from importlib import import_module
 from threading import Thread
 from typing import Annotated, Literal
@@ -25,6 +26,7 @@ def worker() -> None:
 @app.command()
 def projector(config: ConfigOption = None, log_format: FormOption = "json", log_level: LevelOption = "info") -> None:
     """Put the topics' events into the log and the read models."""
+    gc.disable()  # SitelogWorker enables it: nearly all that is made until then stays, looking for the rest takes 0.1 s
     from sitelog.agents._logging import configure  # noqa: PLC0415 - what follows takes a second to import
     from sitelog.agents._preflight import preflight  # noqa: PLC0415
     from sitelog.projections._read_models import PROJECTOR  # noqa: PLC0415
