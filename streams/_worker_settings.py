@@ -16,7 +16,7 @@ class WorkerSettings(Section):
     # Records of one poll at most: the more of them meet in one row, the fewer writes; a redo costs as many.
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 16_000
     # Bytes of one poll, as they are once decompressed; all that a worker holds at once is a few times that.
-    batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 4 * _MIB
+    batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 5 * _MIB // 2
     # Transactions at once, of different partitions; the next batches stay in Kafka. It is the back-pressure.
     batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 2
     # Records of several partitions' batches that share a transaction, at most; with 1 each batch has its own.
