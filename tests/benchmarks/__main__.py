@@ -16,7 +16,7 @@ from rich.console import Console
 from sitelog.streams.errors import SitelogError
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import create_topics
-from tests.benchmarks import growth, large, latency, page, report
+from tests.benchmarks import growth, large, latency, page, report, tables
 from tests.benchmarks.contenders import CONTENDERS, DEFAULT, SITELOG, Contender
 from tests.benchmarks.events import TOPIC, Life, Message
 from tests.benchmarks.figures import summarize
@@ -58,13 +58,16 @@ class Bench:
             life = await self._fill(ours, self.contenders)
             runs, failures = await self._rounds(ours, life)
         figures = summarize(runs)
-        report.show_figures(self.console, figures)
+        table = tables.of_figures(figures)
+        report.show(self.console, table)
+        report.show_contenders(self.console, figures)
         asked = {"events": self.events, "sites": self.sites, "rounds": self.rounds}
         self._write_json(machine, asked, figures=figures, runs=runs)
         if self.page and not failures:
             asked_for = [f"--events {self.events} --sites {self.sites} --rounds {self.rounds}"]
             asked_for += [f"--only {name}" for name in self.only]
-            page.put_figures(figures, machine, f'make bench ARGS="{" ".join(asked_for)}"')
+            page.put(table, machine, f'make bench ARGS="{" ".join(asked_for)}"')
+            page.put_chart(figures)
         return not failures
 
     async def latency(self, rates: list[float], seconds: float) -> None:
@@ -72,30 +75,33 @@ class Bench:
         async with services() as ours:
             machine = await self._machine(ours)
             measured = await latency.measure(ours, rates, seconds)
-        report.show_latency(self.console, measured)
+        table = tables.of_latency(measured)
+        report.show(self.console, table)
         self._write_json(machine, {"rates": rates, "seconds": seconds}, latency=measured)
         if self.page:
             chosen = " ".join(f"--latency {rate:g}" for rate in rates)
-            page.put_latency(measured, machine, f'make bench ARGS="{chosen} --seconds {seconds:g}"')
+            page.put(table, machine, f'make bench ARGS="{chosen} --seconds {seconds:g}"')
 
     async def growth(self, sites: list[int]) -> None:
         """Measure what a change costs with so many sites, and after as many events."""
         machine = await self._machine_alone()
         measured = await growth.measure(sites, self.events)
-        report.show_growth(self.console, measured)
+        table = tables.of_growth(measured)
+        report.show(self.console, table)
         self._write_json(machine, {"sites": sites, "changes": self.events}, growth=measured)
         if self.page:
             chosen = " ".join(f"--growth {number}" for number in sites)
-            page.put_growth(measured, machine, f'make bench ARGS="{chosen} --events {self.events}"')
+            page.put(table, machine, f'make bench ARGS="{chosen} --events {self.events}"')
 
     async def large(self, events: int) -> None:
         """Measure the memory that events of 1 MB take."""
         machine = await self._machine_alone()
         measured = await large.measure(events)
-        report.show_large(self.console, measured)
+        table = tables.of_large(measured)
+        report.show(self.console, table)
         self._write_json(machine, {"events": events}, large=measured)
         if self.page:
-            page.put_large(measured, machine, f'make bench ARGS="--large {events}"')
+            page.put(table, machine, f'make bench ARGS="--large {events}"')
 
     async def profile(self, lines: int) -> None:
         """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
