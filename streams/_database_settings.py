@@ -94,7 +94,7 @@ class ReplicaSettings(DatabaseSettings):
 
 
 class OwnerSettings(Section):
-    """The role that may create and change tables, on the primary: `sitelog db init` and `sitelog replay` use it."""
+    """Who may create and change tables, on the primary: for `sitelog db init`, `replay` and `position set`."""
 
     username: Text
     password: Secret | None = None

@@ -9,6 +9,7 @@ import yaml
 
 from sitelog.agents._health import PING_SECONDS_MAX
 from sitelog.agents._worker import LOG_SECONDS_MAX
+from sitelog.streams._group import GONE_SECONDS
 from sitelog.streams._kafka import CONNECT_SECONDS
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import load_settings
@@ -31,9 +32,14 @@ WORKER = CONTAINERS["projector.yaml: worker"]
 FROM_THE_IMAGE = dict(re.findall(r"(SITELOG__\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
 
 
+SECRETS = re.findall(r"\$\{(\w+)\}", CONFIG.read_text())
+
+
 def environment(container):
     """What a container's variables may look like."""
-    return FROM_THE_IMAGE | {variable["name"]: "sitelog-projector-0" for variable in container["env"]}
+    secrets = SECRETS if container["envFrom"] == [{"secretRef": {"name": "sitelog-worker"}}] else []
+    names = [*secrets, *(variable["name"] for variable in container.get("env", []))]
+    return FROM_THE_IMAGE | dict.fromkeys(names, "sitelog-projector-0")
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def test_every_file_is_part_of_the_base():
 def test_the_settings_take_every_variable_that_a_container_has(name):
     settings = load_settings(CONFIG, environment(CONTAINERS[name]))
     owner = settings.database_config.owner
-    assert (owner is not None) == (name == "init.yaml: tables")
+    assert (owner is not None) == (name in {"init.yaml: tables", "admin.yaml: admin"})
     if name == "projector.yaml: worker":
         assert settings.worker.instance_id == "sitelog-projector-0"
     with pytest.raises(ConfigError, match="SITELOG__WORKER__INSTANCE_NAME"):
@@ -78,9 +84,17 @@ def test_a_member_of_the_group_has_its_pod_s_name():
 
 def test_passwords_come_from_secrets_alone_and_the_worker_never_sees_the_owner_s():
     for container in CONTAINERS.values():
-        assert all("value" not in variable for variable in container["env"])
-    secrets = {variable["valueFrom"].get("secretKeyRef", {}).get("name") for variable in WORKER["env"]}
-    assert secrets == {"sitelog-worker", None}
+        assert all("value" not in variable for variable in container.get("env", []))
+    assert WORKER["envFrom"] == [{"secretRef": {"name": "sitelog-worker"}}]
+    assert not any("secretKeyRef" in variable["valueFrom"] for variable in WORKER["env"])
+
+
+def test_the_owner_s_pod_is_not_there_until_it_is_asked_for_and_never_belongs_to_the_workers():
+    admin = RESOURCES["admin.yaml"]["spec"]
+    assert admin["replicas"] == 0
+    assert admin["template"]["metadata"]["labels"].items() >= admin["selector"]["matchLabels"].items()
+    assert admin["selector"]["matchLabels"] != PROJECTOR["spec"]["selector"]["matchLabels"]
+    assert CONTAINERS["admin.yaml: admin"]["command"] == ["sleep", "infinity"]
 
 
 def test_the_files_that_the_configuration_names_are_mounted(settings):
@@ -100,7 +114,9 @@ def test_a_start_is_ended_only_after_it_had_time_to_say_what_is_missing(settings
     brokers = len(settings.kafka_config.bootstrap_servers)
     kafka = 2 * CONNECT_SECONDS * brokers + _REQUEST_SECONDS
     postgres = settings.database_config.primary.connection_pool.connection_timeout / 1000
-    assert seconds(WORKER["startupProbe"]) > kafka + postgres
+    # One or the other: where servers don't answer nobody is looked for in the group.
+    strangers = settings.worker.session_timeout_seconds + GONE_SECONDS
+    assert seconds(WORKER["startupProbe"]) > max(kafka + postgres, strangers)
 
 
 def test_a_worker_that_does_not_know_yet_that_it_is_stuck_is_left_alone_and_one_that_is_goes_soon(settings):

@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy" / "kubernetes"
-KINDS = ["ConfigMap", "Job", "NetworkPolicy", "PodDisruptionBudget", "Service", "StatefulSet"]
+KINDS = ["ConfigMap", "Deployment", "Job", "NetworkPolicy", "PodDisruptionBudget", "Service", "StatefulSet"]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl, whose kustomize builds the base")
@@ -29,7 +29,7 @@ def build(folder):
 
 
 def pods(built):
-    return [built[kind]["spec"]["template"]["spec"] for kind in ("Job", "StatefulSet")]
+    return [built[kind]["spec"]["template"]["spec"] for kind in ("Deployment", "Job", "StatefulSet")]
 
 
 def images(built):
