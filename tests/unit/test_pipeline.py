@@ -241,6 +241,26 @@ async def test_a_batch_whose_claim_is_over_before_the_registry_answered_is_dropp
     assert (projector.tries, heard.applied_to, heard.halts) == ([], [], [])
 
 
+async def test_an_answer_of_the_registry_that_grows_old_while_a_batch_is_decoded_is_asked_for_again() -> None:
+    class Forgetful(FilledRegistry):
+        """Forgets, once, that it was asked; between `prepare` and `decode`, which can't wait for an answer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.has_forgotten = False
+
+        def was_asked(self, schema_id: int) -> bool:
+            if self.asks and not self.has_forgotten:
+                self.has_forgotten = True
+                self.asked.clear()
+            return super().was_asked(schema_id)
+
+    projector, registry = Scripted(APPLIED), Forgetful()
+    heard, _ = await run(projector, codec=Codec(registry), value=b"\x00\x00\x00\x00\x07body")
+    assert (projector.reasons, heard.applied_to, heard.halts) == (["unknown_schema"], [1], [])
+    assert registry.has_forgotten
+
+
 async def test_whatever_nobody_expects_ends_the_process_by_name() -> None:
     heard, _ = await run(Scripted(RuntimeError("a bug")))
     (halt,) = heard.halts
