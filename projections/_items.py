@@ -66,16 +66,28 @@ def decode(records: Iterable[Record], topic: str, codec: Codec) -> list[Item]:
     """Decode the records of one partition; one that can't be read becomes an item with a problem."""
     items: list[Item] = []
     milliseconds, append_time = 0, EPOCH
+    untimely: Park | None = None
     for record in records:
         if record.timestamp != milliseconds:  # records that came together were appended at one time
             milliseconds = record.timestamp
-            append_time = EPOCH + timedelta(milliseconds=milliseconds)
+            append_time, untimely = _appended_at(milliseconds)
         key, value = record.key, record.value
         entity_id, event, fingerprint, body, problem = _read(key, value, topic, codec)
+        if untimely is not None:
+            event, problem = None, problem or untimely
         items.append(
             Item(record.offset, append_time, key, value, record.headers, entity_id, event, fingerprint, body, problem)
         )
     return items
+
+
+def _appended_at(milliseconds: int) -> tuple[datetime, Park | None]:
+    """Return when a record was appended, or where that is no time, 1970 and why: a producer may send any number."""
+    try:
+        return EPOCH + timedelta(milliseconds=milliseconds), None
+    except OverflowError:
+        expected = "expected milliseconds since 1970, of the years 1 to 9999, as the record's timestamp"
+        return EPOCH, Park("invalid_timestamp", f"{expected}, got {milliseconds}")
 
 
 def reread(item: Item, topic: str, codec: Codec) -> Item:
