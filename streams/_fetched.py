@@ -19,6 +19,8 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     _batch: Any = None
     _rest: Iterator[Any] = iter(())
     _unreadable: UnicodeDecodeError | None = None
+    _at = 0
+    """The open batch's next record."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -28,7 +30,8 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def take(self, records_max: int, bytes_max: int) -> tuple[list[Any], int]:
         """Return the next records and their bytes: no more than the bounds allow, and one at least if there is any.
 
-        Raises Halt once the next record is one that aiokafka can't get past: brokers don't check header names.
+        Raises Halt once the next record is one that aiokafka can't get past: brokers don't check header names. Nor can
+        it be asked for what is behind it in the same batch, which always comes as a whole.
         """
         taken: list[Any] = []
         size = 0
@@ -39,8 +42,9 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         if self._unreadable is not None and not taken:
             raise Halt(
                 f"{self._tp.topic}[{self._tp.partition}]: expected header names in UTF-8 in the record at offset "
-                f"{self.next_fetch_offset}, got {self._unreadable.object!r}. Skip it with `sitelog position set`, and "
-                "have its producer mended"
+                f"{self._at}, got {self._unreadable.object!r}. Neither it nor what its producer sent in one "
+                f"batch with it can be read: have the producer mended, skip to {self._batch.next_offset} with `sitelog "
+                "position set`, and have what is skipped appended again"
             )
         return taken, size
 
@@ -57,7 +61,7 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             if batch.is_control_batch:
                 self.next_fetch_offset = batch.next_offset
             else:
-                self._batch = batch
+                self._batch, self._at = batch, batch.base_offset
                 self._rest = islice(batch, None)  # the batch itself lets nobody begin twice
         return self._batch is not None and self._unreadable is None
 
@@ -68,6 +72,8 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             piece.extend(islice(self._rest, records_max))  # keeps those before an error
         except UnicodeDecodeError as error:
             self._unreadable = error
+        if piece:
+            self._at = piece[-1].offset + 1
         is_last = len(piece) < records_max and self._unreadable is None
         if piece and piece[0].offset < self.next_fetch_offset:  # a batch comes whole, from wherever it is asked for
             piece = [record for record in piece if record.offset >= self.next_fetch_offset]
