@@ -103,6 +103,21 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 buffered[tp] = buffered.pop(tp)
         return fetched
 
+    def ended_task(self) -> str | None:
+        """Tell which of aiokafka's two tasks has ended, and why: nobody else looks, and nothing is read any more."""
+        consumer = self._consumer
+        if consumer is None:
+            return None
+        tasks = (
+            ("fetching", getattr(consumer._fetcher, "_fetch_task", None)),  # noqa: SLF001
+            ("its part in the group", getattr(consumer._coordinator, "_coordination_task", None)),  # noqa: SLF001
+        )
+        for name, task in tasks:
+            if task is not None and task.done():
+                why = "it was cancelled" if task.cancelled() else repr(task.exception())
+                return f"{name} has ended: {why}"
+        return None
+
     def coordinator_error(self) -> BaseException | None:
         """Return the error that the group coordinator waits for somebody to take, if there is one."""
         consumer = self._consumer
@@ -117,18 +132,28 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         Raises Halt where records between are gone or the topic isn't the one that was read before, and Retry
         where Kafka didn't answer in time. Cancelled, it seeks no more.
         """
+        await self._asked(tp, self._seek_to_position(tp, position))
+
+    async def bounds(self, tp: TP) -> tuple[int, int]:
+        """Return the first offset and the one behind the last. Raises Retry where Kafka didn't answer in time."""
+        return await self._asked(tp, self._bounds(tp))
+
+    async def _asked(self, tp: TP, question: Coroutine[Any, Any, T]) -> T:
         try:
-            await self._in_thread(self._seek_to_position(tp, position))
+            return await self._in_thread(question)
         except IllegalStateError as error:
             raise Retry(f"{tp.topic}[{tp.partition}] was revoked while seeking") from error
         except (KafkaError, TimeoutError) as error:
             raise Retry(f"{tp.topic}[{tp.partition}]: Kafka did not answer: {error!r}") from error
 
-    async def _seek_to_position(self, tp: TP, position: Position) -> None:
+    async def _bounds(self, tp: TP) -> tuple[int, int]:
         consumer = self._ensure_consumer()
         async with asyncio.timeout(OFFSETS_TIMEOUT_SECONDS):
-            first = (await consumer.beginning_offsets([tp]))[tp]
-            end = (await consumer.end_offsets([tp]))[tp]
+            return (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+
+    async def _seek_to_position(self, tp: TP, position: Position) -> None:
+        consumer = self._ensure_consumer()
+        first, end = await self._bounds(tp)
         check_bounds(tp.topic, tp.partition, position.next_offset, first, end)
         if position.anchor is None or position.next_offset == first:
             consumer.seek(tp, position.next_offset)

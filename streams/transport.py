@@ -104,13 +104,16 @@ class BatchConsumer(driver.Consumer):
             self.halt(Halt(f"{tp.topic}[{tp.partition}] can't be claimed: {type(error).__name__}: {error}"))
 
     async def _claim_patiently(self, tp: TP, term: object) -> None:
-        since = monotonic()
+        refused_since: float | None = None
         while term is self._term:
+            waited = 0.0 if refused_since is None else monotonic() - refused_since
             try:
-                claim = await self._try_claim(tp, force=monotonic() - since > self.app.claim_grace_seconds)
+                claim = await self._try_claim(tp, force=waited > self.app.claim_grace_seconds)
             except Retry as retry:
                 self.log.warning("claim of %s[%d] put off: %s", tp.topic, tp.partition, retry)
-                claim = None
+                claim, refused_since = None, None
+            else:
+                refused_since = refused_since or monotonic()
             if claim is not None and term is self._term:
                 self.claims[tp] = claim
                 del self._claiming[tp]
@@ -120,6 +123,8 @@ class BatchConsumer(driver.Consumer):
 
     async def _try_claim(self, tp: TP, *, force: bool) -> Claim | None:
         generation = self.app.consumer_generation_id
+        if force:  # who is cut off from Kafka doesn't hear that its partition has gone to somebody else
+            await self._thread.bounds(tp)
         position = await self.app.positions.claim(tp.topic, tp.partition, generation, force=force)
         if position is None:
             return None
@@ -337,6 +342,9 @@ class BatchConsumer(driver.Consumer):
             error = self._thread.coordinator_error()
             if error is not None:
                 self.halt(Halt(f"the consumer group refused this worker: {error!r} (exit 72)", EXIT_COORDINATOR))
+            ended = self._thread.ended_task()
+            if ended is not None and not self.should_stop:
+                self.halt(Halt(f"Kafka's client can't go on: {ended}"))
             stuck = not self.flow_active and bool(self._assigned())
             stopped_since = (stopped_since or monotonic()) if stuck else None
             if stopped_since is not None and monotonic() - stopped_since > FLOW_STOPPED_SECONDS_MAX:

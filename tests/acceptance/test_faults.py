@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -232,3 +233,21 @@ async def test_sigterm_while_the_broker_is_away_ends_cleanly(rig: Rig) -> None:
 
 async def says(worker: WorkerProcess, part: str) -> bool:
     return worker.said(part)
+
+
+BROKEN_CLIENT = """
+from aiokafka.consumer.fetcher import Fetcher
+
+async def ends_at_once(self):
+    raise AssertionError("the client's own mistake")
+
+Fetcher._fetch_requests_routine = ends_at_once
+"""
+
+
+async def test_a_client_that_reads_no_more_ends_the_worker(rig: Rig, tmp_path: Path) -> None:
+    """Its heartbeats would go on, and nobody else would read what is this worker's."""
+    (tmp_path / "sitecustomize.py").write_text(BROKEN_CLIENT, encoding="utf-8")
+    worker = await rig.launch(environ={"PYTHONPATH": str(tmp_path)})
+    assert await worker.ends(30) == 70
+    assert worker.said("Kafka's client can't go on: fetching has ended: AssertionError(\"the client's own mistake\")")
