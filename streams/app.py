@@ -14,8 +14,8 @@ from sitelog.streams.errors import Halt
 from sitelog.streams.settings import Settings
 
 NEVER_SECONDS: Final = 100 * 365 * 86_400.0
-"""After so long without a poll aiokafka leaves the group for good; a worker that has no partition polls nothing."""
-"""Beyond this a blocked agent leaves the group; aiokafka then never rejoins, so it must not happen by itself."""
+"""After so long without a poll aiokafka leaves the group and never rejoins. Who has no partition, or a blocked agent,
+polls nothing: it must not happen by itself."""
 
 QUEUE_POLLS: Final = 1
 """Polls that wait for the agent: what waits in Kafka instead becomes part of a larger one."""
