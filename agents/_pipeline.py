@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from time import monotonic
@@ -245,13 +245,9 @@ class Pipeline:
     async def _decode(self, batch: RecordBatch) -> list[Item]:
         items: list[Item] = []
         for records in pieces(batch.records, DECODE_AT_ONCE):
-            decoded: list[Item] | None = None
-            while decoded is None:
-                if not await self._prepare(batch.claim, [record.value for record in records]):
-                    return []  # the claim is over: nobody wants them any more
-                with suppress(Retry):  # that the registry has no such schema is true for a while only
-                    decoded = decode(records, batch.topic, self._codec)
-            items += decoded
+            if not await self._prepare(batch.claim, [record.value for record in records]):
+                return []  # the claim is over: nobody wants them any more
+            items += decode(records, batch.topic, self._codec)
             await asyncio.sleep(0)
         return items
 

@@ -1,7 +1,6 @@
 """Folds the topics themselves: every record from offset 0, taken as the worker took it, held against the log."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,7 +18,7 @@ from sitelog.projections._rebuild import FreshRows
 from sitelog.projections._registry import Plan
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Halt, Park, Retry, UnavailableError
+from sitelog.streams.errors import Halt, Park, UnavailableError
 from sitelog.streams.settings import Settings
 
 READ_SECONDS_MAX: Final = 15.0
@@ -100,7 +99,8 @@ class TopicFold:
         while offset < stretch.next_offset:
             records = await self._read(consumer, place, offset, stretch.next_offset)
             offset = records[-1].offset + 1
-            log_seq = await self._take(rows, lane, stretch, log_seq, await self._decode(records, span.part.topic))
+            await self._codec.prepare([record.value for record in records])
+            log_seq = await self._take(rows, lane, stretch, log_seq, decode(records, span.part.topic, self._codec))
             await rows.spill()
             moved(log_seq)
         if log_seq != span.until:
@@ -109,12 +109,6 @@ class TopicFold:
                 f"topic's first {stretch.next_offset} records come to {log_seq}: {_ADVICE}"
             )
         await rows.flush()
-
-    async def _decode(self, records: list[Any], topic: str) -> list[Item]:
-        while True:
-            await self._codec.prepare([record.value for record in records])
-            with suppress(Retry):  # that the registry has no such schema is true for a while only
-                return decode(records, topic, self._codec)
 
     async def _read(self, consumer: Any, place: TopicPartition, offset: int, end: int) -> list[Any]:
         """Return the next records, at least one. Raises Halt where one is missing."""

@@ -112,17 +112,20 @@ class Codec:
 
         Raises Retry while the registry can't be reached.
         """
-        missing = self.missing_schemas(values)
-        if missing and self._registry is not None:
-            await self._registry.prepare(missing)
+        values = list(values)
+        if self._registry is not None and self.missing_schemas(values):
+            await self._registry.prepare(self._schema_ids(values))
 
     def missing_schemas(self, values: Iterable[bytes | None]) -> set[int]:
         """Return the schema ids within these values that the registry hasn't been asked for."""
         if self._registry is None:
             return set()
+        return {number for number in self._schema_ids(values) if not self._registry.was_asked(number)}
+
+    def _schema_ids(self, values: Iterable[bytes | None]) -> set[int]:
+        """Return the schema ids within these values whose schema isn't known here."""
         headers = {value[:_ID_END] for value in values if value and not value[0] and len(value) >= _ID_END}
-        ids = {int.from_bytes(one[1:]) for one in headers if one not in self._by_header}
-        return {number for number in ids if not self._registry.was_asked(number)}
+        return {int.from_bytes(one[1:]) for one in headers if one not in self._by_header}
 
     async def register(self) -> None:
         """Have the registry give ids to our newest schemas; from then on `encode` frames with them.
@@ -165,7 +168,7 @@ class Codec:
         schema_id = int.from_bytes(frame[1:])
         if self._registry is None:
             raise Undecodable("unknown_schema", f"schema id {schema_id}: expected a configured registry, got none")
-        if not self._registry.was_asked(schema_id):
+        if not self._registry.knows(schema_id):
             raise Retry(f"schema id {schema_id}: expected prepare() to be awaited before decode()")
         text = self._registry.found(schema_id)
         if text is None:

@@ -55,8 +55,12 @@ class SchemaRegistry:
         """Close the connections."""
         await self._client.aclose()
 
+    def knows(self, schema_id: int) -> bool:
+        """Tell whether there was an answer for this id, be it that there is none, and however old."""
+        return schema_id in self._found or schema_id in self._not_found
+
     def was_asked(self, schema_id: int) -> bool:
-        """Tell whether the answer for this id is known, be it that there is none."""
+        """Tell whether there is an answer for this id that needn't be asked for again."""
         if schema_id in self._found:
             return True
         return monotonic() - self._not_found.get(schema_id, -_NOT_FOUND_SECONDS) < _NOT_FOUND_SECONDS

@@ -14,6 +14,9 @@ class FilledRegistry:
         self.asks = 0
         self.lookups = 0
 
+    def knows(self, schema_id: int) -> bool:
+        return schema_id in self.asked
+
     def was_asked(self, schema_id: int) -> bool:
         return schema_id in self.asked
 
