@@ -14,6 +14,7 @@ import asyncpg
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, Spans
+from sitelog.projections._aside import TooMuchAside
 from sitelog.projections._database import refused_data, transient
 from sitelog.projections._items import Item, decode
 from sitelog.projections._log import seen_before
@@ -268,6 +269,7 @@ class Pipeline:
         """Apply a slice, again and again while the database is away; None once the claim is over."""
         wait = BACKOFF_SECONDS_MIN
         check_known = self._wary.get(part.place, 0) > 0
+        before = Outcome("applied")
         while not claim.void:
             try:
                 async with self._connection([part]) as connection:
@@ -284,16 +286,19 @@ class Pipeline:
                     # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
                     self._progress.failing(part.topic, part.partition, f"schema registry: {error}")
                     wait = await self._back_off(wait, "registry")
-                elif refused_data(error):
-                    return await self._divide(claim, part, error)
+                elif refused_data(error) or isinstance(error, TooMuchAside):
+                    divided = await self._divide(claim, part, error)
+                    return None if divided is None else _added(before, divided)
                 else:
                     raise
             else:
-                return outcome
+                if not outcome.unfinished:
+                    return _added(before, outcome)
+                before, wait = _added(before, outcome), BACKOFF_SECONDS_MIN
         return None
 
     async def _divide(self, claim: Claim, part: Slice, error: BaseException) -> Outcome | None:
-        """Find the record that the database refuses, by halves, and put it aside."""
+        """Apply it by halves, until the record is alone that makes the trouble; one that is refused is put aside."""
         if len(part.items) == 1:
             return await self._apply(claim, self._parked(part, error))
         middle = len(part.items) // 2

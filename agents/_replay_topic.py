@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from sitelog.agents._refold import Moved, Span, counting_on
 from sitelog.projections import _conflicts
-from sitelog.projections._intake import Intake, Taken
+from sitelog.projections._intake import Aside, Intake, Taken
 from sitelog.projections._items import Item, decode
 from sitelog.projections._parked import Status
 from sitelog.projections._read_models import PROJECTOR
@@ -136,7 +136,7 @@ class TopicFold:
         until = log_seq + len(items) + sum(map(len, lane.waiting.values()))
         rows.fold.decided = await _conflicts.decided(self._connection, number, log_seq, until)
         now = datetime.now(UTC)
-        intake = Intake(rows.fold, number, log_seq, now, stopped=lane.stopped, waiting=lane.waiting)
+        intake = Intake(rows.fold, number, log_seq, now, aside=Aside(lane.stopped, lane.waiting))
         intake.take_all(items)
         await self._hold_against_log(stretch, intake.taken)
         return intake.log_seq

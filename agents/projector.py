@@ -17,6 +17,7 @@ from sitelog.agents._stopped import StoppedEntities
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
 from sitelog.projections._database import open_pool
+from sitelog.projections._parked import Limits
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan
@@ -100,6 +101,7 @@ def build(settings: Settings, planned: Plan, purpose: Purpose, telemetry: "Telem
         codec,
         consumer=CONSUMER,
         policy=settings.worker.conflict_policy,
+        limits=Limits(settings.worker.batch_records_max, settings.worker.batch_bytes_max),
         now=lambda: datetime.now(UTC),
     )
     pipeline = Pipeline(

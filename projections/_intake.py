@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sitelog.projections._fold import Fold, Waits
@@ -34,11 +35,29 @@ class Taken:
         return None if event is None else event.event_timestamp
 
 
+@dataclass(slots=True)
+class Aside:
+    """What is put aside already of the entities that the records are of; all of it is taken over.
+
+    `stopped` says by what: an entity whose first open event is merely `behind` is free, and its open events go first.
+    `waiting` are the open events of those that these records may set free. Where an entity has too many for one
+    transaction, it is `rest_of`, `waiting` has the first of them, and `creations` has creations among the rest.
+    """
+
+    stopped: dict[str, Status] = field(default_factory=dict)
+    waiting: dict[str, list[Item]] = field(default_factory=dict)
+    creations: list[Item] = field(default_factory=list)
+    rest_of: str | None = None
+
+    def items(self) -> list[Item]:
+        """Return all events that are loaded, those in front first."""
+        return [*chain.from_iterable(self.waiting.values()), *self.creations]
+
+
 class Intake:
     """Folds the records of one log partition, in their order, from the log seq `log_seq` on.
 
-    `stopped` are the entities that are stopped already, `waiting` the open events of those among them that a
-    creation in these records may set free, `known` the ids of events that are in the log already.
+    `known` are the ids of events that are in the log already.
     """
 
     def __init__(
@@ -48,8 +67,7 @@ class Intake:
         log_seq: int,
         now: datetime,
         *,
-        stopped: dict[str, Status],
-        waiting: dict[str, list[Item]],
+        aside: Aside,
         known: Iterable[str] = (),
     ) -> None:
         self.log_seq = log_seq
@@ -57,10 +75,17 @@ class Intake:
         self._fold = fold
         self._log_partition = log_partition
         self.now = now
-        self._stopped = stopped
-        self._waiting = waiting
+        self._stopped = aside.stopped
+        self._waiting = aside.waiting
+        self._creations = aside.creations
+        self._rest_of = aside.rest_of
         self._seen = set(known)
         self._fingerprint: int | None = None  # of the last event
+
+    @property
+    def unfinished(self) -> bool:
+        """Tell whether more may go on than one transaction takes: the record that it goes before must come again."""
+        return self._rest_of is not None and self._rest_of not in self._stopped
 
     def take_all(self, items: Iterable[Item]) -> None:
         """Take records one after the other."""
@@ -71,16 +96,21 @@ class Intake:
         """Apply one record, or put it aside with its reason."""
         entity = item.entity_id
         event = item.event
+        status = self._stopped.get(entity) if self._stopped else None
+        if status == "behind":
+            self.release(entity)
+            if self.unfinished:
+                return
+            status = self._stopped.get(entity)
         if event is None:
             self._stop(item, item.problem or Park("unreadable", "no event"))
-            if self._stopped.get(entity) == "waiting":
+            if status == "waiting":
                 self._waiting.setdefault(entity, []).append(item)  # a creation that comes later must stop here too
             return
         event_id: str = event.__dict__["event_id"]  # an attribute costs more
         if event_id in self._seen:
             self.taken.duplicates += 1
             return
-        status = self._stopped.get(entity) if self._stopped else None
         if status is None:
             self._apply_or_stop(item, event, event_id)
         elif status == "waiting" and self._fold.creates_missing(event):
@@ -109,10 +139,7 @@ class Intake:
             self._stop(item, park)
 
     def _create_and_release(self, item: Item, event: Event, event_id: str) -> None:
-        """Apply the creation that others wait for, and then take those that waited again, in their order.
-
-        Among them may be creations that could not be applied before this one, and that others wait for.
-        """
+        """Apply the creation that others wait for, and then take those that waited again."""
         entity = item.entity_id
         try:
             self._apply(item, event, event_id)
@@ -120,9 +147,23 @@ class Intake:
             self._put(item, "behind", park)
             self._waiting.setdefault(entity, []).append(item)
             return
-        del self._stopped[entity]
+        self.release(entity)
+
+    def release(self, entity: str) -> None:
+        """Take what is put aside of an entity again, in its order.
+
+        Among it may be creations that could not be applied before, and that others wait for. They need not wait
+        themselves, so those that are too far back to be taken in their turn are looked at in any case.
+        """
+        self._stopped.pop(entity, None)
+        creations, self._creations = self._creations, []
         for waiting in self._waiting.pop(entity, []):
             self.retake(waiting)
+        for creation in creations:
+            if self._stopped.get(entity) != "waiting":
+                return
+            if creation.event is not None and self._fold.creates_missing(creation.event):
+                self.retake(creation)
 
     def _apply(self, item: Item, event: Event, event_id: str) -> None:
         seq = self.log_seq + 1

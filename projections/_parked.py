@@ -19,13 +19,33 @@ WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id =
 ORDER BY entity_id, kafka_offset
 """
 
-OPEN: Final = """
-SELECT parked_id, kafka_offset, entity_id, status, append_time, key, value, headers
-FROM sitelog.parked_event
-WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
-ORDER BY kafka_offset
+# What a value begins with up to its body: a schema id or a fingerprint.
+_FRAME: Final = r"substring(value FOR CASE WHEN value >= '\x01' THEN 10 ELSE 5 END)"
+
+# $6 are the frames that are asked for, or null; $7 and $8 say after which event. Adding up sizes reads no value.
+OPEN: Final = f"""
+WITH first AS MATERIALIZED (
+    SELECT parked_id, coalesce(sum(octet_length(value)) OVER
+        (ORDER BY kafka_offset, parked_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+    FROM sitelog.parked_event
+    WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
+        AND (kafka_offset, parked_id) > ($7, $8) AND ($6::bytea[] IS NULL OR {_FRAME} = ANY($6))
+    ORDER BY kafka_offset, parked_id
+    LIMIT $4 + 1
+)
+SELECT parked_id, kafka_offset, entity_id, append_time, key, value, headers, (SELECT count(*) FROM first) AS found
+FROM first
+JOIN sitelog.parked_event USING (parked_id)
+WHERE bytes_before < $5
+ORDER BY kafka_offset, parked_id
 LIMIT $4
-"""
+"""  # noqa: S608 - literals only
+
+FRAMES: Final = f"""
+SELECT DISTINCT {_FRAME}
+FROM sitelog.parked_event
+WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = $3
+"""  # noqa: S608 - literals only
 
 COUNT: Final = """
 SELECT count(*)
@@ -88,6 +108,14 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of what is put aside one transaction takes, so that it is none of another size than a worker's."""
+
+    records: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shelf:
     """The parked events of one consumer and log partition, within a transaction that holds the position's lock."""
 
@@ -105,12 +133,30 @@ class Shelf:
         count: int = await self.connection.fetchval(COUNT, self.consumer, self.log_partition, entity_id)
         return count
 
-    async def open(self, entities: Collection[str], limit: int | None = None) -> list[tuple[Item, Status]]:
-        """Return the entities' open events, or the first so many, in their order, not decoded yet."""
+    async def open(
+        self,
+        entities: Collection[str],
+        limits: Limits,
+        *,
+        frames: Sequence[bytes] | None = None,
+        after: Item | None = None,
+    ) -> tuple[list[Item], bool]:
+        """Return the entities' first open events in their order, not decoded yet, and whether there are more.
+
+        Only those that begin with one of the `frames`, and that are behind the event `after`, if these are given.
+        """
         if not entities:
-            return []
-        rows = await self.connection.fetch(OPEN, self.consumer, self.log_partition, list(entities), limit)
-        return [(_item(row), row["status"]) for row in rows]
+            return [], False
+        place = (-1, 0) if after is None else (after.offset, after.parked_id)
+        rows = await self.connection.fetch(
+            OPEN, self.consumer, self.log_partition, list(entities), limits.records, limits.bytes, frames, *place
+        )
+        return [_item(row) for row in rows], bool(rows) and rows[0]["found"] > len(rows)
+
+    async def frames(self, entity_id: str) -> list[bytes]:
+        """Return what the values of the entity's open events begin with."""
+        rows = await self.connection.fetch(FRAMES, self.consumer, self.log_partition, entity_id)
+        return [row[0] for row in rows if row[0] is not None]
 
     async def unseen(self, items: Sequence[Item]) -> list[Item]:
         """Leave out the records that are here already, open or closed: a position was moved back over them."""

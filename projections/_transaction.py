@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import chain
 from typing import Any, Final, Literal
 from zlib import crc32
 
 from sitelog.projections import _at_once, _conflicts, _log, _positions
+from sitelog.projections._aside import Loader
 from sitelog.projections._fold import Fold
 from sitelog.projections._insert import Filled
-from sitelog.projections._intake import Intake, Taken
-from sitelog.projections._items import Item, reread
+from sitelog.projections._intake import Aside, Intake, Taken
+from sitelog.projections._items import Item
 from sitelog.projections._merge import Policy
-from sitelog.projections._parked import Shelf, Status
+from sitelog.projections._parked import Limits, Shelf
 from sitelog.projections._pieces import pieces
 from sitelog.projections._positions import Locked
 from sitelog.projections._registry import Plan
@@ -40,6 +40,9 @@ class Outcome:
     `applied_before`: an earlier try had committed although its connection broke. `fenced`: somebody else has
     claimed the partition since. `lost`: a batch before this one never arrived. In these three nothing was
     written, and the counts are 0.
+
+    `unfinished`: of an entity so many events were put aside that the batch, of one record then, has to be applied
+    again; its record's place is taken when all of them are.
     """
 
     verdict: Verdict
@@ -48,6 +51,7 @@ class Outcome:
     parked: int = 0
     waiting: int = 0
     conflicts: int = 0
+    unfinished: bool = False
     last_event_time: datetime | None = None
 
 
@@ -70,13 +74,12 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What one partition has in a transaction; `items` may be taken, `stopped` and `waiting` are as in Intake."""
+    """What one partition has in a transaction: records, and what was put aside that they may set free."""
 
     position: Locked
     shelf: Shelf
     items: Sequence[Item]
-    stopped: dict[str, Status]
-    waiting: dict[str, list[Item]]
+    aside: Aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +102,27 @@ class Work:
 
 
 class Projector:
-    """Applies slices of partitions for one consumer. `now` is asked once per transaction for the ingest time."""
+    """Applies slices of partitions for one consumer.
 
-    def __init__(self, plan: Plan, codec: Codec, *, consumer: str, policy: Policy, now: Callable[[], datetime]) -> None:
+    `now` is asked once per transaction for the ingest time; `limits` are for what goes on after it was put aside.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        codec: Codec,
+        *,
+        consumer: str,
+        policy: Policy,
+        limits: Limits,
+        now: Callable[[], datetime],
+    ) -> None:
         self._plan = plan
         self._codec = codec
         self._consumer = consumer
         self._policy = policy
         self._now = now
+        self.aside = Loader(plan, codec, limits)
         self._tables = Tables(plan)
         self._stored_schemas: set[int] = set()
         self._left: dict[Place, Locked] = {}  # positions as the last transaction has left them
@@ -116,7 +132,7 @@ class Projector:
 
         Returns what became of each. Without `check_known` an event that is in the log already, or a record that was
         put aside already, makes the transaction fail, see `_log.seen_before`: both are rare, and looking for them in
-        every batch isn't free.
+        every batch isn't free. Raises TooMuchAside where the slices have to be smaller.
         """
         if not check_known and (applied := await self._apply_at_once(connection, parts)) is not None:
             return applied
@@ -187,7 +203,8 @@ class Projector:
     async def _lot(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> Lot:
         shelf = Shelf(connection, self._consumer, position.log_partition)
         items = await shelf.unseen(part.items) if check_known else part.items
-        return Lot(position, shelf, items, *await self._stopped(shelf, position, part.topic, items))
+        stops = position.parked_entities > 0
+        return Lot(position, shelf, items, await self.aside.for_records(shelf, part.topic, items) if stops else Aside())
 
     async def begin(self, connection: Any, lots: Sequence[Lot], *, check_known: bool) -> list[Work]:
         """Load what the lots' items may touch, so that they can be taken one by one."""
@@ -200,25 +217,10 @@ class Projector:
             event.event_id
             for lot, of_lot in zip(lots, events, strict=True)
             for event in of_lot
-            if check_known or (lot.stopped and event.entity_id in lot.stopped)
+            if check_known or (lot.aside.stopped and event.entity_id in lot.aside.stopped)
         ]
         known = await _log.known(connection, suspects) if suspects else ()
         return [Work(lot, fold, _intake(lot, fold, now, known)) for lot, fold in zip(lots, folds, strict=True)]
-
-    async def _stopped(
-        self, shelf: Shelf, position: Locked, topic: str, items: Sequence[Item]
-    ) -> tuple[dict[str, Status], dict[str, list[Item]]]:
-        """Look which entities are stopped, and take those events along that a creation here may set free."""
-        if position.parked_entities == 0:
-            return {}, {}
-        stopped = await shelf.stopped({item.entity_id for item in items})
-        created = {item.entity_id for item in items if item.event is not None and self._plan.creates(type(item.event))}
-        aside = await shelf.open({entity for entity in created if stopped.get(entity) == "waiting"})
-        await self._codec.prepare([item.value for item, _ in aside])
-        waiting: dict[str, list[Item]] = {}
-        for item, _ in aside:
-            waiting.setdefault(item.entity_id, []).append(reread(item, topic, self._codec))
-        return stopped, waiting
 
     async def write(self, connection: Any, works: Sequence[Work]) -> None:
         """Write all that was taken; the locked positions are the caller's, but for the entities that are stopped."""
@@ -252,12 +254,13 @@ def _are_few(parts: Sequence[Slice]) -> bool:
 
 
 def _advance(parts: Sequence[Slice], works: Sequence[Work]) -> None:
-    """Bring the positions to the ends of the slices."""
+    """Bring the positions to the ends of the slices, unless a slice has to be applied again."""
     for part, work in zip(parts, works, strict=True):
         position = work.lot.position
-        position.next_offset = part.end
         position.log_seq = work.intake.log_seq
-        position.anchor = crc32(part.items[-1].value or b"")
+        if not work.intake.unfinished:
+            position.next_offset = part.end
+            position.anchor = crc32(part.items[-1].value or b"")
         position.last_event_time = work.taken.last_event_time or position.last_event_time
 
 
@@ -271,15 +274,12 @@ def judge(position: Locked | None, part: Slice) -> Verdict:
 
 
 def _events(lot: Lot) -> list[Event]:
-    items = chain(lot.items, *lot.waiting.values())
-    return [item.event for item in items if item.event is not None]
+    return [item.event for item in (*lot.items, *lot.aside.items()) if item.event is not None]
 
 
 def _intake(lot: Lot, fold: Fold, now: datetime, known: Iterable[str]) -> Intake:
     position = lot.position
-    return Intake(
-        fold, position.log_partition, position.log_seq, now, stopped=lot.stopped, waiting=lot.waiting, known=known
-    )
+    return Intake(fold, position.log_partition, position.log_seq, now, aside=lot.aside, known=known)
 
 
 def _outcome(work: Work) -> Outcome:
@@ -292,5 +292,6 @@ def _outcome(work: Work) -> Outcome:
         parked=statuses.count("parked"),
         waiting=len(statuses) - statuses.count("parked"),
         conflicts=len(taken.conflicts),
+        unfinished=work.intake.unfinished,
         last_event_time=taken.last_event_time,
     )

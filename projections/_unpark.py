@@ -1,14 +1,14 @@
 """Puts stopped entities in motion again: their parked events, in their order, exactly once, beside running workers."""
 
 from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from sitelog.projections import _positions
 from sitelog.projections._database import refused_data
-from sitelog.projections._intake import Taken
-from sitelog.projections._items import Item, reread
+from sitelog.projections._intake import Aside, Taken
 from sitelog.projections._log import seen_before
 from sitelog.projections._parked import ParkedRow, Shelf
 from sitelog.projections._transaction import Lot, Projector
@@ -16,9 +16,6 @@ from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Park, Retry
 
 ENTITIES_AT_ONCE: Final = 500
-
-EVENTS_AT_ONCE: Final = 2_000
-"""Applied in one transaction, as in a worker's batch: nobody waits longer for the lock than for another worker."""
 
 # An event without key and id stops nobody, and no retry can help it.
 STOPPED: Final = """
@@ -37,12 +34,6 @@ SELECT e.log_partition, p.topic, p.partition, e.entity_id
 FROM sitelog.parked_event AS e
 JOIN sitelog.log_partition AS p USING (log_partition)
 WHERE e.parked_id = $1 AND e.consumer = $2 AND e.closed_at IS NULL
-"""
-
-FRAMES: Final = """
-SELECT DISTINCT substring(value FOR 5)
-FROM sitelog.parked_event
-WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = $3
 """
 
 KEPT: Final = "SELECT read_models FROM sitelog.consumer_position WHERE consumer = $1 AND log_partition = $2"
@@ -139,25 +130,21 @@ class Unpark:
 
     async def _settle(self, connection: Any, task: _Task) -> Moved:
         applied = repeated = 0
-        limit = EVENTS_AT_ONCE
         while True:
-            moved = await self._attempt(connection, task, limit)
+            moved = await self._attempt(connection, task)
             applied += moved.applied
             repeated += moved.repeated
-            if moved.untried and moved.culprit is not None and moved.culprit.status == "waiting":
-                limit *= 2  # what it waits for may be further back
-            elif not moved.untried or moved.culprit is not None:
+            if not moved.untried or moved.culprit is not None:
                 return replace(moved, applied=applied, repeated=repeated)
 
-    async def _attempt(self, connection: Any, task: _Task, limit: int) -> Moved:
-        """Move an entity on by so many events at most, in one transaction."""
+    async def _attempt(self, connection: Any, task: _Task) -> Moved:
+        """Move an entity on by one transaction."""
         while True:
-            entity = task.entity
-            frames = await connection.fetch(FRAMES, self._consumer, entity.log_partition, entity.entity_id)
-            await self._codec.prepare([row[0] for row in frames])
+            shelf = Shelf(connection, self._consumer, task.entity.log_partition)
+            await self._codec.prepare(await shelf.frames(task.entity.entity_id))
             try:
                 async with connection.transaction():
-                    return await self._move(connection, task, limit)
+                    return await self._move(connection, task)
             except Retry:
                 continue  # one more has come meanwhile, with a schema of its own
             except Exception as error:
@@ -165,25 +152,24 @@ class Unpark:
                     continue  # the same event has just come in by another partition: now it is known
                 if not refused_data(error):
                     raise
-                culprit = await self._culprit(connection, task, limit)
+                culprit = await self._culprit(connection, task)
                 if culprit is None:
                     raise
                 task.refused[culprit] = Park("refused_by_database", f"{type(error).__name__}: {error}")
 
-    async def _move(self, connection: Any, task: _Task, limit: int) -> Moved:
+    async def _move(self, connection: Any, task: _Task, only: int | None = None) -> Moved:
+        """Move an entity on, or try what the first so many of its events come to."""
         entity = task.entity
         position = await _positions.lock(connection, self._consumer, entity.topic, entity.partition)
         if position is None:
             raise Halt(f"{entity.topic}[{entity.partition}]: {self._consumer} has parked events, but no position")
         await self._refuse_other_read_models(connection, entity)
         shelf = Shelf(connection, self._consumer, entity.log_partition)
-        if task.discard is not None:
-            discard = task.discard
-            await connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
-        items = await self._open(shelf, task, limit)
-        (work,) = await self._projector.begin(connection, [Lot(position, shelf, items, {}, {})], check_known=True)
-        for item in items:
-            work.intake.retake(item)
+        aside = await self._aside(shelf, task)
+        if only is not None:
+            _cut(aside, only)
+        (work,) = await self._projector.begin(connection, [Lot(position, shelf, (), aside)], check_known=True)
+        work.intake.release(entity.entity_id)
         await self._projector.write(connection, [work])
         position.log_seq = work.intake.log_seq
         position.parked_entities = await shelf.stopped_entities()
@@ -201,23 +187,23 @@ class Unpark:
                 f"release keeps {ours}: use the worker's release, or let a worker of this one claim it first"
             )
 
-    async def _open(self, shelf: Shelf, task: _Task, limit: int) -> list[Item]:
-        items = [item for item, _ in await shelf.open({task.entity.entity_id} - {""}, limit)]
-        for item in items:
+    async def _aside(self, shelf: Shelf, task: _Task) -> Aside:
+        """Discard what is to be discarded, and return what of the entity is left to take, in this transaction."""
+        if task.discard is not None:
+            discard = task.discard
+            await shelf.connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
+        aside = await self._projector.aside.of_entity(shelf, task.entity.topic, task.entity.entity_id)
+        for item in aside.items():
             problem = task.refused.get(item.parked_id or 0)
-            if problem is None:
-                reread(item, task.entity.topic, self._codec)
-            else:
+            if problem is not None:
                 item.event, item.problem = None, problem
-        return items
+        return aside
 
-    async def _culprit(self, connection: Any, task: _Task, limit: int) -> int | None:
+    async def _culprit(self, connection: Any, task: _Task) -> int | None:
         """Find the first event that Postgres refuses, by halves, and return its parked id; None if it is none."""
-        shelf = Shelf(connection, self._consumer, task.entity.log_partition)
-        # One more: the discarded event is open again, since nothing stays of a transaction that failed.
-        open_ids = [item.parked_id or 0 for item, _ in await shelf.open({task.entity.entity_id} - {""}, limit + 1)]
-        discarded = task.discard.parked_id if task.discard else None
-        ids = [parked_id for parked_id in open_ids if parked_id != discarded][:limit]
+        async with _undone(connection):
+            aside = await self._aside(Shelf(connection, self._consumer, task.entity.log_partition), task)
+        ids = [item.parked_id or 0 for item in aside.items()]
         fine, refused = 0, len(ids)
         while refused - fine > 1:
             middle = (fine + refused) // 2
@@ -227,19 +213,35 @@ class Unpark:
                 fine = middle
         return ids[refused - 1] if ids and ids[refused - 1] not in task.refused else None
 
-    async def _is_refused(self, connection: Any, task: _Task, limit: int) -> bool:
-        """Try with the first so many events; nothing of it stays."""
-        trial = connection.transaction()
-        await trial.start()
+    async def _is_refused(self, connection: Any, task: _Task, only: int) -> bool:
+        """Try with the first so many events."""
         try:
-            await self._move(connection, task, limit)
+            async with _undone(connection):
+                await self._move(connection, task, only)
         except Exception as error:
             if not refused_data(error):
                 raise
             return True
-        finally:
-            await trial.rollback()
         return False
+
+
+@asynccontextmanager
+async def _undone(connection: Any) -> AsyncIterator[None]:
+    """Open a transaction of which nothing stays."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+def _cut(aside: Aside, first: int) -> None:
+    """Leave out all but the first so many, of those in front and then of the creations further back."""
+    in_front = sum(map(len, aside.waiting.values()))
+    for items in aside.waiting.values():
+        del items[first:]
+    del aside.creations[max(0, first - in_front) :]
 
 
 def _moved(entity: Stopped, taken: Taken, left: int) -> Moved:

@@ -13,9 +13,10 @@ _MIB = 1_048_576
 class WorkerSettings(Section):
     """A worker's limits. Seconds, unless the name says otherwise."""
 
-    # Records of one poll at most: the more of them meet in one row, the fewer writes; a redo costs as many.
+    # Records of one poll at most, or of what was put aside and goes on in one transaction: the more of them meet in
+    # one row, the fewer writes; a redo costs as many.
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 16_000
-    # Bytes of one poll, as they are once decompressed; all that a worker holds at once is a few times that.
+    # Bytes of the same, as they are once decompressed; all that a worker holds at once is a few times that.
     batch_bytes_max: Annotated[int, Field(ge=65_536, le=64 * _MIB)] = 5 * _MIB // 2
     # Transactions at once, of different partitions; the next batches stay in Kafka. It is the back-pressure.
     batches_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 2

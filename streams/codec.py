@@ -88,6 +88,17 @@ class Codec:
         body = value[end:]
         return _event(writer, body), writer.fingerprint, body
 
+    def event_type(self, value: bytes) -> str | None:
+        """Return the type of event that a value's first bytes announce, None where that isn't known."""
+        if not value:
+            return None
+        end = _FINGERPRINT_END if value[0] else _ID_END
+        try:
+            writer = self._by_header.get(value[:end]) or self._look_up(value)
+        except (Undecodable, Retry):
+            return None
+        return writer.event_type
+
     def decode_body(self, fingerprint: int, body: bytes) -> Event:
         """Return the event that the log keeps as this body; raises what `decode` raises."""
         writer = self._by_fingerprint.get(fingerprint)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from sitelog.projections._fold import Fold, Ranges
-from sitelog.projections._intake import Intake, Taken
+from sitelog.projections._intake import Aside, Intake, Taken
 from sitelog.projections._items import Item
 from sitelog.projections._merge import Policy
 from sitelog.projections._packed import RowFormat
@@ -77,9 +77,7 @@ class MemoryStore:
         waiting = {entity: lane.open(entity) for entity in created if stopped.get(entity) == "waiting"}
         fold = Fold(self.plan, self.policy)
         self.load(fold, [item.event for items in (batch, *waiting.values()) for item in items if item.event])
-        intake = Intake(
-            fold, PARTITIONS[topic], lane.log_seq, BEGIN, stopped=stopped, waiting=waiting, known=self.known
-        )
+        intake = Intake(fold, PARTITIONS[topic], lane.log_seq, BEGIN, aside=Aside(stopped, waiting), known=self.known)
         intake.take_all(batch)
         self.write(fold)
         self.known |= {item.event.event_id for _, item in intake.taken.log if item.event}

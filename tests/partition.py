@@ -10,6 +10,7 @@ from uuid import uuid4
 from sitelog.projections._database import connect
 from sitelog.projections._items import decode
 from sitelog.projections._log import seen_before
+from sitelog.projections._parked import Limits
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import names
 from sitelog.projections._registry import load, plan
@@ -87,8 +88,17 @@ class Partition:
         self.registry = FilledRegistry()
         self.codec = Codec(self.registry)
         self.records: list[Record] = []
+        self.take_aside(Limits(16_000, 2_621_440))
+
+    def take_aside(self, limits: Limits) -> None:
+        """Take so much at once of what was put aside, from now on."""
         self.projector = Projector(
-            plan(load()), self.codec, consumer="projector", policy="last_write_wins", now=lambda: datetime.now(UTC)
+            plan(load()),
+            self.codec,
+            consumer="projector",
+            policy="last_write_wins",
+            limits=limits,
+            now=lambda: datetime.now(UTC),
         )
         self.unpark = Unpark(self.projector, self.codec, "projector", names(load()))
 

@@ -10,6 +10,7 @@ from sitelog.projections._database import open_pool
 from sitelog.projections._items import EPOCH, decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._merge import Policy
+from sitelog.projections._parked import Limits
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan
@@ -44,7 +45,12 @@ class WrittenLog:
         """Decide on conflicts like this from now on."""
         self.oracle.policy = policy
         self._projector = Projector(
-            self._planned, self._codec, consumer=PROJECTOR, policy=policy, now=lambda: datetime.now(UTC)
+            self._planned,
+            self._codec,
+            consumer=PROJECTOR,
+            policy=policy,
+            limits=Limits(16_000, 2_621_440),
+            now=lambda: datetime.now(UTC),
         )
 
     async def write(

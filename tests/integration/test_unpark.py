@@ -13,6 +13,7 @@ import pytest
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._database import connect
 from sitelog.projections._look_positions import stopped_entities
+from sitelog.projections._parked import Limits
 from sitelog.projections._positions import MOVE, move
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
@@ -149,10 +150,8 @@ async def test_two_retries_at_once_apply_everything_once(partition: Partition, d
     assert [seq for seq, *_ in await partition.log()] == list(range(1, 52))
 
 
-async def test_many_events_are_applied_in_transactions_of_a_bounded_size(
-    partition: Partition, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sitelog.projections._unpark.EVENTS_AT_ONCE", 3)
+async def test_many_events_are_applied_in_transactions_of_a_bounded_size(partition: Partition) -> None:
+    partition.take_aside(Limits(3, 2_621_440))
     events = [event("site_created"), *(renamed(name=f"Name {n}") for n in range(9))]
     await partition.feed(framed(partition, events[0]), *events[1:], ("site-1", b"no event"), renamed())
     publish(partition, "site_created")
@@ -163,10 +162,8 @@ async def test_many_events_are_applied_in_transactions_of_a_bounded_size(
     assert [row["count"] for row in await partition.connection.fetch(ingested)] == [3, 3, 3, 1]
 
 
-async def test_a_creation_far_behind_those_that_wait_is_found(
-    partition: Partition, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sitelog.projections._unpark.EVENTS_AT_ONCE", 3)
+async def test_a_creation_far_behind_those_that_wait_is_found(partition: Partition) -> None:
+    partition.take_aside(Limits(3, 2_621_440))
     site, created = event("site_created"), event("contract_created", contract_id="contract-2")
     waiting = [event("contract_updated", contract_id="contract-2") for _ in range(20)]
     await partition.feed(framed(partition, site), *waiting[:1])

@@ -12,6 +12,7 @@ from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
+from sitelog.projections._aside import TooMuchAside
 from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
@@ -155,6 +156,22 @@ def batch(claim: Claim, records: int, value: bytes = CREATED, *, start: int = 0)
 async def test_a_batch_that_is_applied_is_told() -> None:
     heard, _ = await run(Scripted(APPLIED), 3)
     assert (heard.applied_to, heard.halts) == ([3], [])
+
+
+async def test_a_batch_that_would_set_too_much_free_is_applied_by_halves() -> None:
+    projector = Scripted(TooMuchAside(), APPLIED, TooMuchAside(), APPLIED, APPLIED)
+    heard, _ = await run(projector, 4)
+    assert [tried for tried, _ in projector.tries] == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [3]]
+    assert projector.reasons == [None] * 10
+    assert (heard.applied_to, heard.halts) == ([4], [])
+
+
+async def test_a_batch_is_applied_until_it_is_finished() -> None:
+    unfinished = Outcome("applied", events=1, unfinished=True)
+    projector = Scripted(unfinished, ConnectionResetError(), unfinished, APPLIED)
+    heard, _ = await run(projector)
+    assert len(projector.tries) == 4
+    assert (heard.applied_to, heard.halts) == ([1], [])
 
 
 async def test_a_batch_that_was_applied_before_counts_as_applied() -> None:
