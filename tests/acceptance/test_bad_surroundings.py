@@ -12,12 +12,13 @@ import asyncpg
 import pytest
 
 from sitelog.deploy._database import drop_database, ensure_database
-from sitelog.deploy._ports import LOOPBACK, free_port
+from sitelog.deploy._ports import LOOPBACK
 from sitelog.deploy._state import StackState
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.streams.topics import create_topics
 from tests.commit_proxy import open_for_connections
 from tests.conftest import Services
+from tests.ports import CLOSED_PORT
 from tests.rig import config_values, write_config
 from tests.until import until
 from tests.worker_process import WorkerProcess
@@ -209,7 +210,7 @@ async def test_kafka_that_is_not_there_is_told_promptly(
     refusal: Refusal, services: Services, database_name: str
 ) -> None:
     values = config_values(services, database_name)
-    values["kafka_config"]["bootstrap_servers"] = [f"{LOOPBACK}:{free_port(besides=set())}"]
+    values["kafka_config"]["bootstrap_servers"] = [f"{LOOPBACK}:{CLOSED_PORT}"]
     since = time.monotonic()
 
     said = await refusal(values, EXIT_UNAVAILABLE)
@@ -237,7 +238,7 @@ async def test_postgres_that_is_not_there_is_told_promptly(
     refusal: Refusal, services: Services, database_name: str
 ) -> None:
     values = config_values(services, database_name)
-    values["database_config"]["primary"]["port"] = free_port(besides=set())
+    values["database_config"]["primary"]["port"] = CLOSED_PORT
     since = time.monotonic()
 
     said = await refusal(values, EXIT_UNAVAILABLE)

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 
 from sitelog.deploy._configuration import configuration
 from sitelog.deploy._database import ensure_database
-from sitelog.deploy._ports import free_port
 from sitelog.deploy._state import new_state, write_private, write_state
 from sitelog.streams._kafka import faust_credentials
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
 from tests.commands import sitelog
 from tests.conftest import watched_folder
+from tests.ports import CLOSED_PORT
 from tests.registry_server import running_registry
 from tests.secure_kafka import start_secure_kafka
 from tests.secure_postgres import SecurePostgres
@@ -146,7 +146,6 @@ async def test_what_goes_well_shows_no_secret(stage: Stage, caplog: pytest.LogCa
     assert stage.shown() == []
 
 
-NOWHERE = free_port(besides=set())
 PRIMARY, KAFKA = ("database_config", "primary"), ("kafka_config",)
 FAILING = {
     "a wrong password of the application": ((*PRIMARY, "password"), SECRETS["appwrong"], "db check"),
@@ -156,11 +155,11 @@ FAILING = {
         SECRETS["readwrong"],
         "site site-1",
     ),
-    "no Postgres": ((*PRIMARY, "port"), NOWHERE, "db check"),
+    "no Postgres": ((*PRIMARY, "port"), CLOSED_PORT, "db check"),
     "another host": ((*PRIMARY, "host"), "127.0.0.1", "db check"),
     "no such database": ((*PRIMARY, "database"), "nowhere", "db check"),
     "a wrong password for Kafka": ((*KAFKA, "sasl_password"), SECRETS["kafkawrong"], "topics check"),
-    "no Kafka": ((*KAFKA, "bootstrap_servers"), [f"localhost:{NOWHERE}"], "topics check"),
+    "no Kafka": ((*KAFKA, "bootstrap_servers"), [f"localhost:{CLOSED_PORT}"], "topics check"),
     "no TLS": ((*KAFKA, "security_protocol"), "SASL_PLAINTEXT", "topics check"),
     "passwords that aren't used": ((*KAFKA, "security_protocol"), "PLAINTEXT", "config check"),
     "a password in the registry's address": (
@@ -168,7 +167,7 @@ FAILING = {
         f"http://service:{SECRETS['registrywrong']}@localhost",
         "config check",
     ),
-    "no registry": ((*KAFKA, "schema_registry", "url"), f"http://localhost:{NOWHERE}", "append FILE"),
+    "no registry": ((*KAFKA, "schema_registry", "url"), f"http://localhost:{CLOSED_PORT}", "append FILE"),
     "a password that isn't text": ((*KAFKA, "sasl_password"), [SECRETS["kafkawrong"]], "config check"),
     "a password in the wrong place": ((*KAFKA, "password"), SECRETS["kafkawrong"], "config check"),
 }
