@@ -18,6 +18,7 @@ from sitelog.deploy.postgres import postgres_daemon, start_postgres
 from tests.commit_proxy import open_proxy
 from tests.conftest import Services
 from tests.lives import Lives
+from tests.partition import event, renamed
 from tests.rig import SESSION_SECONDS, Rig, open_rig
 from tests.until import until
 from tests.worker_process import WorkerProcess
@@ -34,6 +35,7 @@ SITE_EVENTS = """
 SELECT count(*) FROM sitelog.event_log JOIN sitelog.log_partition USING (log_partition)
 WHERE topic = 'customer-sites-events'
 """
+SITE_LOG = "SELECT event_id::text FROM sitelog.event_log WHERE entity_id = 'site-1' ORDER BY log_seq"
 WAITING_FOR_A_LOCK = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'sitelog projector' AND wait_event_type = 'Lock'
@@ -86,6 +88,28 @@ async def test_rule_1_kills_at_any_moment_lose_nothing_and_repeat_nothing(rig: R
             await worker.start()
             await worker.ready()
     await rig.check()
+
+
+async def test_a_worker_killed_while_a_late_creation_frees_many_is_followed_by_one_that_goes_on(
+    rig: Rig,
+) -> None:
+    worker = await rig.worker(instance_id="worker-1", batch_records_max=10)
+    early = [renamed(name=f"Name {n}") for n in range(2_000)]
+    await rig.ledger.append_all(early)
+    await rig.applied()
+    assert await rig.log_rows() == 0
+    await rig.ledger.append_all([created := event("site_created")])
+    for _ in range(2):
+        await rig.progress()
+        worker.send(signal.SIGKILL)
+        await worker.ends()
+        await worker.start()
+    assert await rig.log_rows() < len(early)
+    await rig.applied()
+    logged = [row[0] for row in await rig.connection.fetch(SITE_LOG)]
+    assert logged == [created.event_id, *(one.event_id for one in early)]
+    row = await rig.connection.fetchrow("SELECT site_name, version FROM customer_sites WHERE site_id = 'site-1'")
+    assert tuple(row) == ("Name 1999", 2_001)
 
 
 async def test_a_killed_workers_partitions_go_to_the_other_within_its_session(rig: Rig) -> None:
