@@ -10,7 +10,8 @@ import asyncpg
 
 from sitelog.projections._binary import POSTGRES_DAY_0
 from sitelog.projections._packed import UnfitValueError
-from sitelog.streams.errors import ConfigError, UnavailableError
+from sitelog.projections._projection import OWNER
+from sitelog.streams.errors import ConfigError, Park, UnavailableError
 from sitelog.streams.settings import DatabaseSettings, WorkerSettings, is_loopback
 
 KEEPALIVES: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
@@ -61,6 +62,14 @@ def refused_data(error: BaseException) -> bool:
     data = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
     client_side = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
     return isinstance(error, data) or client_side or isinstance(error, OverflowError | UnfitValueError)
+
+
+def why_refused(error: BaseException) -> Park:
+    """Return why an event is put aside, for an error that is `refused_data`."""
+    if isinstance(error, asyncpg.NotNullViolationError) and error.column_name == OWNER:
+        expected = "expected it in the partition of its entity's earlier events, whose rows no other one may change"
+        return Park("wrong_partition", f"{expected}: its producer chose another by the same key")
+    return Park("refused_by_database", f"{type(error).__name__}: {error}")
 
 
 async def open_pool(

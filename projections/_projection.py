@@ -33,6 +33,9 @@ BOOKKEEPING: Final = {
 """Columns that the store keeps in every read model: events applied to the row, the version at which each
 field changed last, when the last event was appended, and its place in the log."""
 
+OWNER: Final = "log_partition"
+"""The one of them that never changes: the rows of an entity are those of one partition."""
+
 
 CHANGED: Final = "updated_at"
 """The column that every table has an index on: whoever copies a read model asks what has changed since."""

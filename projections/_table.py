@@ -11,7 +11,7 @@ from sitelog.projections._insert import Filled, Insert, columns_of
 from sitelog.projections._model_rows import ModelPacker, Placed
 from sitelog.projections._packed import RowFormat
 from sitelog.projections._pieces import pieces
-from sitelog.projections._projection import BOOKKEEPING, CHANGED, Key, Projection
+from sitelog.projections._projection import BOOKKEEPING, CHANGED, OWNER, Key, Projection
 from sitelog.projections._stored import Stored
 
 # Every name in this SQL is a literal of a read model's file, checked to be an identifier; values are parameters.
@@ -85,7 +85,7 @@ class Table:
 
     @cached_property
     def upsert(self) -> Insert:
-        """Statement that writes few rows, one array per column; a row never goes back in its log."""
+        """Statement that writes few rows, one array per column; a row never goes back in its log, nor to another."""
         return Insert(f"public.{self.name} AS t", self._written, self._types, self._on_conflict)
 
     @cached_property
@@ -116,10 +116,13 @@ class Table:
 
     @property
     def _on_conflict(self) -> str:
-        updated = (column for column in self._written if column not in self.projection.key)
-        updates = ", ".join(f"{column} = excluded.{column}" for column in updated)
+        kept = (*self.projection.key, OWNER)
+        updates = ", ".join(f"{column} = excluded.{column}" for column in self._written if column not in kept)
+        # Null, which is refused: `_database.why_refused` says what it means.
+        owner = f"{OWNER} = CASE WHEN excluded.{OWNER} = t.{OWNER} THEN t.{OWNER} END"
         return (
-            f"ON CONFLICT ({', '.join(self.projection.key)}) DO UPDATE SET {updates} WHERE excluded.log_seq > t.log_seq"
+            f"ON CONFLICT ({', '.join(self.projection.key)}) DO UPDATE SET {updates}, {owner} "
+            f"WHERE excluded.log_seq > t.log_seq OR excluded.{OWNER} <> t.{OWNER}"
         )
 
     @property
