@@ -14,15 +14,15 @@ import asyncpg
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, Spans
-from sitelog.projections._aside import TooMuchAside
-from sitelog.projections._database import refused_data, transient
+from sitelog.projections._aside import TooMuchAside, Trial
+from sitelog.projections._database import refused_data, transient, why_refused
 from sitelog.projections._items import Item, decode
 from sitelog.projections._log import seen_before
 from sitelog.projections._pieces import pieces
 from sitelog.projections._transaction import Outcome, Projector, Slice
 from sitelog.streams._batch import Claim, Place, RecordBatch
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Halt, Park, Retry
+from sitelog.streams.errors import Halt, Retry
 
 log = logging.getLogger("sitelog.pipeline")
 
@@ -35,6 +35,9 @@ ACQUIRE_SECONDS_MAX: Final = 5.0
 
 WARY_BATCHES: Final = 50
 """Batches that are checked for events sent twice, after one was found: repetitions come in runs."""
+
+
+NOTHING: Final = Outcome("applied")
 
 
 class Consumer(Protocol):
@@ -207,8 +210,8 @@ class Pipeline:
     async def _apply_together(self, jobs: Sequence[Job]) -> bool:
         """Try once to apply them in one transaction; False where each needs one of its own."""
         live = [job for job in jobs if not job.batch.claim.void]
-        if not live:
-            return True
+        if len(live) <= 1:
+            return not live
         check_known = any(self._wary.get(job.part.place, 0) > 0 for job in live)
         try:
             parts = [job.part for job in live]
@@ -269,11 +272,11 @@ class Pipeline:
         """Apply a slice, again and again while the database is away; None once the claim is over."""
         wait = BACKOFF_SECONDS_MIN
         check_known = self._wary.get(part.place, 0) > 0
-        before = Outcome("applied")
+        before, trial = NOTHING, None
         while not claim.void:
             try:
                 async with self._connection([part]) as connection:
-                    (outcome,) = await self._projector.apply(connection, [part], check_known=check_known)
+                    (outcome,) = await self._projector.apply(connection, [part], check_known=check_known, trial=trial)
             except Exception as error:
                 if seen_before(error):
                     # Looked for already, it has just come in by another partition: the next look finds it.
@@ -286,21 +289,23 @@ class Pipeline:
                     # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
                     self._progress.failing(part.topic, part.partition, f"schema registry: {error}")
                     wait = await self._back_off(wait, "registry")
-                elif refused_data(error) or isinstance(error, TooMuchAside):
-                    divided = await self._divide(claim, part, error)
-                    return None if divided is None else _added(before, divided)
+                elif isinstance(error, TooMuchAside) or (refused_data(error) and len(part.items) > 1):
+                    return await self._divide(claim, part)
+                elif refused_data(error):
+                    trial = self._tried(trial, part, error)
                 else:
                     raise
             else:
                 if not outcome.unfinished:
-                    return _added(before, outcome)
+                    # A record that took several transactions has met itself in the log, which is no repetition.
+                    return outcome if before is NOTHING else _added(before, replace(outcome, duplicates=0))
+                self._progress.moving(part.topic, part.partition)
                 before, wait = _added(before, outcome), BACKOFF_SECONDS_MIN
+                trial = trial and Trial(trial.records * 2)
         return None
 
-    async def _divide(self, claim: Claim, part: Slice, error: BaseException) -> Outcome | None:
-        """Apply it by halves, until the record is alone that makes the trouble; one that is refused is put aside."""
-        if len(part.items) == 1:
-            return await self._apply(claim, self._parked(part, error))
+    async def _divide(self, claim: Claim, part: Slice) -> Outcome | None:
+        """Apply it by halves, until the record is alone that makes the trouble."""
         middle = len(part.items) // 2
         at = part.items[middle].offset
         first = await self._apply(claim, replace(part, end=at, items=part.items[:middle]))
@@ -310,12 +315,18 @@ class Pipeline:
         return None if second is None else reduce(_added, (first, second))
 
     @staticmethod
-    def _parked(part: Slice, error: BaseException) -> Slice:
-        (item,) = part.items
+    def _tried(trial: Trial | None, part: Slice, error: BaseException) -> Trial | None:
+        """Say how to go on where Postgres has refused a record, or one of those that it sets free, and put it aside."""
+        problem = why_refused(error)
+        if trial is None:
+            return Trial(1)
+        if trial.problem is None:
+            return Trial(trial.records // 2) if trial.records > 1 else Trial(1, problem)
+        (item,) = part.items  # it wasn't the first of those behind it
         if item.event is None:
             raise Halt(f"{part.topic}[{part.partition}] offset {item.offset}: can't even be put aside: {error}")
-        item.event, item.problem = None, Park("refused_by_database", f"{type(error).__name__}: {error}")
-        return part
+        item.event, item.problem = None, problem
+        return None
 
     async def _back_off(self, seconds: float, why: str) -> float:
         self._metrics.retried(why)

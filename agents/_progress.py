@@ -41,6 +41,12 @@ class Progress:
             batch.end, max(batch.highwater, batch.end), batch.records[-1].timestamp, self._now()
         )
 
+    def moving(self, topic: str, partition: int) -> None:
+        """Take note that a part of a batch is in Postgres."""
+        known = self.partitions.get((topic, partition))
+        if known is not None:
+            known.moved_at, known.failing = self._now(), None
+
     def failing(self, topic: str, partition: int, why: str) -> None:
         """Take note that something outside is away: waiting for it is not being stuck."""
         known = self.partitions.get((topic, partition))

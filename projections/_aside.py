@@ -1,17 +1,27 @@
 """Loads what is put aside of stopped entities and may go on: in a transaction no more than in any other."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sitelog.projections._intake import Aside
 from sitelog.projections._items import Item, reread
 from sitelog.projections._parked import Limits, Shelf
 from sitelog.projections._registry import Plan
 from sitelog.streams.codec import Codec
+from sitelog.streams.errors import Park
 from sitelog.streams.events import EVENT_TYPES
 
 
 class TooMuchAside(Exception):  # noqa: N818 - no error: the records only need to come in smaller batches
     """These records would set more free than one transaction takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How to find what Postgres refuses where a record sets others free: so many at once, the first with a problem."""
+
+    records: int
+    problem: Park | None = None
 
 
 class Loader:
@@ -20,51 +30,53 @@ class Loader:
     def __init__(self, plan: Plan, codec: Codec, limits: Limits) -> None:
         self._plan = plan
         self._codec = codec
-        self._limits = limits
+        self.limits = limits
 
-    async def for_records(self, shelf: Shelf, topic: str, items: Sequence[Item]) -> Aside:
+    async def for_records(
+        self, shelf: Shelf, topic: str, items: Sequence[Item], *, alone: bool, trial: Trial | None = None
+    ) -> Aside:
         """Look which entities of these records are stopped, and load what may be set free.
 
-        Raises TooMuchAside where that is too much; for a single record it never is. Raises Retry while a schema
-        registry that is needed can't be reached.
+        Raises TooMuchAside where that is too much, unless it is one record, `alone` in its transaction. Raises Retry
+        while a schema registry that is needed can't be reached.
         """
         stopped = await shelf.stopped({item.entity_id for item in items})
         created = {item.entity_id for item in items if item.event is not None and self._plan.creates(type(item.event))}
         free = {entity for entity, by in stopped.items() if by == "behind" or (by == "waiting" and entity in created)}
-        first, more = await shelf.open(free, self._limits)
-        if more and len(items) > 1:
+        first, more = await shelf.open(free, self._limits_of(trial))
+        if more and not (alone and len(items) == 1):
             raise TooMuchAside
         await self._codec.prepare([item.value for item in first])
-        aside = Aside(stopped, _by_entity(reread(item, topic, self._codec) for item in first))
-        if more:
-            (aside.rest_of,) = free
-            frames = await shelf.frames(aside.rest_of)
-            await self._codec.prepare(frames)
-            aside.creations += await self._creations(shelf, topic, first[-1], frames)
+        aside = Aside(stopped, self._by_entity(topic, first))
+        if trial is not None and first:
+            more = True  # the record itself comes by itself
+            if trial.problem is not None:
+                first[0].event, first[0].problem = None, trial.problem
+        aside.last = first[-1] if more else None
         return aside
 
     async def of_entity(self, shelf: Shelf, topic: str, entity_id: str) -> Aside:
         """Load what is put aside of an entity, for which the codec is prepared."""
-        first, more = await shelf.open({entity_id} - {""}, self._limits)
-        aside = Aside({}, _by_entity(reread(item, topic, self._codec) for item in first))
-        if more:
-            aside.rest_of = entity_id
-            aside.creations += await self._creations(shelf, topic, first[-1], await shelf.frames(entity_id))
-        return aside
+        first, more = await shelf.open({entity_id} - {""}, self.limits)
+        return Aside({}, self._by_entity(topic, first), first[-1] if more else None)
 
-    async def _creations(self, shelf: Shelf, topic: str, after: Item, frames: Sequence[bytes]) -> list[Item]:
-        """Load the creations among what is further back: what is in front may wait for one of them."""
+    async def creations(self, shelf: Shelf, topic: str, after: Item) -> list[Item]:
+        """Load creations of the same entity from behind this event; raises Retry as `for_records`."""
+        frames = await shelf.frames(after.entity_id)
+        await self._codec.prepare(frames)
         creating = [frame for frame in frames if self._creates(frame)]
-        items, _ = await shelf.open({after.entity_id}, self._limits, frames=creating, after=after)
+        items, _ = await shelf.open({after.entity_id}, self.limits, frames=creating, after=after)
         return [reread(item, topic, self._codec) for item in items]
+
+    def _limits_of(self, trial: Trial | None) -> Limits:
+        return self.limits if trial is None else replace(self.limits, records=min(trial.records, self.limits.records))
+
+    def _by_entity(self, topic: str, items: Sequence[Item]) -> dict[str, list[Item]]:
+        entities: dict[str, list[Item]] = {}
+        for item in items:
+            entities.setdefault(item.entity_id, []).append(reread(item, topic, self._codec))
+        return entities
 
     def _creates(self, frame: bytes) -> bool:
         event_type = self._codec.event_type(frame)
         return event_type is not None and self._plan.creates(EVENT_TYPES[event_type])
-
-
-def _by_entity(items: Iterable[Item]) -> dict[str, list[Item]]:
-    entities: dict[str, list[Item]] = {}
-    for item in items:
-        entities.setdefault(item.entity_id, []).append(item)
-    return entities

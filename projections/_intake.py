@@ -41,17 +41,16 @@ class Aside:
 
     `stopped` says by what: an entity whose first open event is merely `behind` is free, and its open events go first.
     `waiting` are the open events of those that these records may set free. Where an entity has too many for one
-    transaction, it is `rest_of`, `waiting` has the first of them, and `creations` has creations among the rest.
+    transaction, they are the first of them, and `last` is the last of these.
     """
 
     stopped: dict[str, Status] = field(default_factory=dict)
     waiting: dict[str, list[Item]] = field(default_factory=dict)
-    creations: list[Item] = field(default_factory=list)
-    rest_of: str | None = None
+    last: Item | None = None
 
     def items(self) -> list[Item]:
-        """Return all events that are loaded, those in front first."""
-        return [*chain.from_iterable(self.waiting.values()), *self.creations]
+        """Return all events that are loaded."""
+        return list(chain.from_iterable(self.waiting.values()))
 
 
 class Intake:
@@ -77,15 +76,20 @@ class Intake:
         self.now = now
         self._stopped = aside.stopped
         self._waiting = aside.waiting
-        self._creations = aside.creations
-        self._rest_of = aside.rest_of
+        self._last = aside.last
         self._seen = set(known)
         self._fingerprint: int | None = None  # of the last event
 
     @property
     def unfinished(self) -> bool:
         """Tell whether more may go on than one transaction takes: the record that it goes before must come again."""
-        return self._rest_of is not None and self._rest_of not in self._stopped
+        return self._last is not None and self._last.entity_id not in self._stopped
+
+    @property
+    def waits_after(self) -> Item | None:
+        """Return the last event that was taken of an entity which still waits and has more behind, None if none is."""
+        last = self._last
+        return last if last is not None and self._stopped.get(last.entity_id) == "waiting" else None
 
     def take_all(self, items: Iterable[Item]) -> None:
         """Take records one after the other."""
@@ -152,16 +156,22 @@ class Intake:
     def release(self, entity: str) -> None:
         """Take what is put aside of an entity again, in its order.
 
-        Among it may be creations that could not be applied before, and that others wait for. They need not wait
-        themselves, so those that are too far back to be taken in their turn are looked at in any case.
+        Among it may be creations that could not be applied before, and that others wait for.
         """
         self._stopped.pop(entity, None)
-        creations, self._creations = self._creations, []
         for waiting in self._waiting.pop(entity, []):
             self.retake(waiting)
+
+    def take_creations(self, creations: Iterable[Item], known: Iterable[str]) -> None:
+        """Take creations from behind `waits_after`, ahead of their turn, for as long as those in front wait.
+
+        `known` are the ids among them that are in the log already.
+        """
+        self._seen.update(known)
         for creation in creations:
-            if self._stopped.get(entity) != "waiting":
+            if self.waits_after is None:
                 return
+            self._last = creation
             if creation.event is not None and self._fold.creates_missing(creation.event):
                 self.retake(creation)
 

@@ -16,20 +16,26 @@ STOPPED: Final = """
 SELECT DISTINCT ON (entity_id) entity_id, status
 FROM sitelog.parked_event
 WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
-ORDER BY entity_id, kafka_offset
+ORDER BY entity_id, parked_id
 """
 
 # What a value begins with up to its body: a schema id or a fingerprint.
 _FRAME: Final = r"substring(value FOR CASE WHEN value >= '\x01' THEN 10 ELSE 5 END)"
 
-# $6 are the frames that are asked for, or null; $7 and $8 say after which event. Adding up sizes reads no value.
+# $6 are the frames that are asked for, or null; $7 and $8 say after which event. Adding up sizes reads no value. Each
+# entity is asked for by itself, so that the index gives the first of very many.
 OPEN: Final = f"""
 WITH first AS MATERIALIZED (
-    SELECT parked_id, coalesce(sum(octet_length(value)) OVER
+    SELECT parked_id, coalesce(sum(octets) OVER
         (ORDER BY kafka_offset, parked_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
-    FROM sitelog.parked_event
-    WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = ANY($3)
-        AND (kafka_offset, parked_id) > ($7, $8) AND ($6::bytea[] IS NULL OR {_FRAME} = ANY($6))
+    FROM unnest($3::text[]) AS e(wanted), LATERAL (
+        SELECT parked_id, kafka_offset, octet_length(value) AS octets
+        FROM sitelog.parked_event
+        WHERE consumer = $1 AND log_partition = $2 AND closed_at IS NULL AND entity_id = wanted
+            AND (kafka_offset, parked_id) > ($7, $8) AND ($6::bytea[] IS NULL OR {_FRAME} = ANY($6))
+        ORDER BY kafka_offset, parked_id
+        LIMIT $4 + 1
+    ) AS of_entity
     ORDER BY kafka_offset, parked_id
     LIMIT $4 + 1
 )
@@ -114,6 +120,10 @@ class Limits:
     records: int
     bytes: int
 
+    def are_exceeded_by(self, items: Sequence[Item]) -> bool:
+        """Tell whether these are more than that."""
+        return len(items) > self.records or sum(len(item.value or b"") for item in items) > self.bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -169,7 +179,8 @@ class Shelf:
 
     async def put(self, parked: Sequence[ParkedRow], at: datetime) -> None:
         """Put events aside; those that are here already get their new status and reason."""
-        new = [row for row in parked if row.item.parked_id is None]
+        # In their order, also those that were tried again within the batch: their ids say who was here first.
+        new = sorted((row for row in parked if row.item.parked_id is None), key=lambda row: row.item.offset)
         if new:
             columns = zip(*(_columns(row) for row in new), strict=True)
             await self.connection.execute(INSERT, self.consumer, self.log_partition, at, *(list(c) for c in columns))

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from zlib import crc32
 
 from sitelog.projections import _at_once, _conflicts, _log, _positions
-from sitelog.projections._aside import Loader
+from sitelog.projections._aside import Loader, TooMuchAside, Trial
 from sitelog.projections._fold import Fold
 from sitelog.projections._insert import Filled
 from sitelog.projections._intake import Aside, Intake, Taken
@@ -22,6 +23,7 @@ from sitelog.projections._tables import Tables
 from sitelog.streams._batch import Place
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
+from sitelog.streams.errors import Park
 
 TAKEN_AT_ONCE: Final = 500
 """Records folded before others may use the event loop: about 3 ms."""
@@ -127,12 +129,15 @@ class Projector:
         self._stored_schemas: set[int] = set()
         self._left: dict[Place, Locked] = {}  # positions as the last transaction has left them
 
-    async def apply(self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False) -> list[Outcome]:
+    async def apply(
+        self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False, trial: Trial | None = None
+    ) -> list[Outcome]:
         """Apply slices of different partitions, all in one transaction, but for those that must not be applied.
 
         Returns what became of each. Without `check_known` an event that is in the log already, or a record that was
         put aside already, makes the transaction fail, see `_log.seen_before`: both are rare, and looking for them in
-        every batch isn't free. Raises TooMuchAside where the slices have to be smaller.
+        every batch isn't free. Raises TooMuchAside where the slices have to be smaller, or
+        apart. `trial` is for a single record.
         """
         if not check_known and (applied := await self._apply_at_once(connection, parts)) is not None:
             return applied
@@ -142,7 +147,7 @@ class Projector:
             going = [part for part, outcome in zip(parts, outcomes, strict=True) if outcome.verdict == "applied"]
             if not going:
                 return outcomes
-            works = await self._take(connection, positions, going, check_known=check_known)
+            works = await self._take(connection, positions, going, check_known=check_known, trial=trial)
             await self.write(connection, works)
             _advance(going, works)
             await _positions.move(connection, self._consumer, [work.lot.position for work in works])
@@ -189,22 +194,61 @@ class Projector:
             self._left[part.place] = work.lot.position
 
     async def _take(
-        self, connection: Any, positions: Mapping[Place, Locked], parts: Sequence[Slice], *, check_known: bool
+        self,
+        connection: Any,
+        positions: Mapping[Place, Locked],
+        parts: Sequence[Slice],
+        *,
+        check_known: bool,
+        trial: Trial | None = None,
     ) -> list[Work]:
-        lots = [await self._lot(connection, positions[part.place], part, check_known=check_known) for part in parts]
+        lots: list[Lot] = []
+        freed: list[Item] = []
+        for part in parts:
+            position = positions[part.place]
+            shelf = Shelf(connection, self._consumer, position.log_partition)
+            items = await shelf.unseen(part.items) if check_known else part.items
+            aside = Aside()
+            if position.parked_entities:
+                alone = len(parts) == 1
+                aside = await self.aside.for_records(shelf, part.topic, items, alone=alone, trial=trial)
+                freed += aside.items()
+                if not alone and self.aside.limits.are_exceeded_by(freed):
+                    raise TooMuchAside
+            lots.append(Lot(position, shelf, items, aside))
         works = await self.begin(connection, lots, check_known=check_known)
         for part, work in zip(parts, works, strict=True):
             work.taken.duplicates += len(part.items) - len(work.lot.items)
             for piece in pieces(work.lot.items, TAKEN_AT_ONCE):
                 work.intake.take_all(piece)
                 await asyncio.sleep(0)
+            await self.take_creations(connection, part.topic, work)
         return works
 
-    async def _lot(self, connection: Any, position: Locked, part: Slice, *, check_known: bool) -> Lot:
-        shelf = Shelf(connection, self._consumer, position.log_partition)
-        items = await shelf.unseen(part.items) if check_known else part.items
-        stops = position.parked_entities > 0
-        return Lot(position, shelf, items, await self.aside.for_records(shelf, part.topic, items) if stops else Aside())
+    async def take_creations(
+        self,
+        connection: Any,
+        topic: str,
+        work: Work,
+        *,
+        refused: Mapping[int | None, Park] = MappingProxyType({}),
+        at_most: int | None = None,
+    ) -> None:
+        """Take creations that are too far back for their turn while those in front wait, which may be for one of them.
+
+        Those in `refused`, by parked id, are problems.
+        """
+        while (after := work.intake.waits_after) is not None:
+            creations = (await self.aside.creations(work.lot.shelf, topic, after))[:at_most]
+            if not creations:
+                return
+            mark(creations, refused)
+            events = [item.event for item in creations if item.event is not None]
+            await self._tables.load(connection, [(work.fold, events)])
+            known = await _log.known(connection, [event.event_id for event in events])
+            work.intake.take_creations(creations, known)
+            if at_most is not None:
+                return
 
     async def begin(self, connection: Any, lots: Sequence[Lot], *, check_known: bool) -> list[Work]:
         """Load what the lots' items may touch, so that they can be taken one by one."""
@@ -244,6 +288,14 @@ class Projector:
         new = fingerprints - self._stored_schemas
         if new:
             await _log.store_schemas(connection, [s for s in self._codec.schemas() if s[0] in new])
+
+
+def mark(items: Iterable[Item], refused: Mapping[int | None, Park]) -> None:
+    """Make problems of those that Postgres is known to refuse, by parked id."""
+    for item in items:
+        problem = refused.get(item.parked_id)
+        if problem is not None:
+            item.event, item.problem = None, problem
 
 
 def _are_few(parts: Sequence[Slice]) -> bool:

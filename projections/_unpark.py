@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from sitelog.projections import _positions
-from sitelog.projections._database import refused_data
+from sitelog.projections._database import refused_data, why_refused
 from sitelog.projections._intake import Aside, Taken
 from sitelog.projections._log import seen_before
 from sitelog.projections._parked import ParkedRow, Shelf
-from sitelog.projections._transaction import Lot, Projector
+from sitelog.projections._transaction import Lot, Projector, mark
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Park, Retry
 
@@ -86,7 +86,7 @@ class _Task:
 
     entity: Stopped
     discard: Discard | None
-    refused: dict[int, Park]
+    refused: dict[int | None, Park]
 
 
 class Unpark:
@@ -155,7 +155,7 @@ class Unpark:
                 culprit = await self._culprit(connection, task)
                 if culprit is None:
                     raise
-                task.refused[culprit] = Park("refused_by_database", f"{type(error).__name__}: {error}")
+                task.refused[culprit] = why_refused(error)
 
     async def _move(self, connection: Any, task: _Task, only: int | None = None) -> Moved:
         """Move an entity on, or try what the first so many of its events come to."""
@@ -166,10 +166,15 @@ class Unpark:
         await self._refuse_other_read_models(connection, entity)
         shelf = Shelf(connection, self._consumer, entity.log_partition)
         aside = await self._aside(shelf, task)
+        in_front = len(aside.items())
         if only is not None:
-            _cut(aside, only)
+            for items in aside.waiting.values():
+                del items[only:]
         (work,) = await self._projector.begin(connection, [Lot(position, shelf, (), aside)], check_known=True)
         work.intake.release(entity.entity_id)
+        if only is None or only > in_front:
+            at_most = None if only is None else only - in_front
+            await self._projector.take_creations(connection, entity.topic, work, refused=task.refused, at_most=at_most)
         await self._projector.write(connection, [work])
         position.log_seq = work.intake.log_seq
         position.parked_entities = await shelf.stopped_entities()
@@ -193,17 +198,18 @@ class Unpark:
             discard = task.discard
             await shelf.connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
         aside = await self._projector.aside.of_entity(shelf, task.entity.topic, task.entity.entity_id)
-        for item in aside.items():
-            problem = task.refused.get(item.parked_id or 0)
-            if problem is not None:
-                item.event, item.problem = None, problem
+        mark(aside.items(), task.refused)
         return aside
 
     async def _culprit(self, connection: Any, task: _Task) -> int | None:
         """Find the first event that Postgres refuses, by halves, and return its parked id; None if it is none."""
         async with _undone(connection):
-            aside = await self._aside(Shelf(connection, self._consumer, task.entity.log_partition), task)
-        ids = [item.parked_id or 0 for item in aside.items()]
+            shelf = Shelf(connection, self._consumer, task.entity.log_partition)
+            aside = await self._aside(shelf, task)
+            items = aside.items()
+            if aside.last is not None:
+                items += await self._projector.aside.creations(shelf, task.entity.topic, aside.last)
+        ids = [item.parked_id for item in items]
         fine, refused = 0, len(ids)
         while refused - fine > 1:
             middle = (fine + refused) // 2
@@ -234,14 +240,6 @@ async def _undone(connection: Any) -> AsyncIterator[None]:
         yield
     finally:
         await transaction.rollback()
-
-
-def _cut(aside: Aside, first: int) -> None:
-    """Leave out all but the first so many, of those in front and then of the creations further back."""
-    in_front = sum(map(len, aside.waiting.values()))
-    for items in aside.waiting.values():
-        del items[first:]
-    del aside.creations[max(0, first - in_front) :]
 
 
 def _moved(entity: Stopped, taken: Taken, left: int) -> Moved:

@@ -1,19 +1,28 @@
 """A creation that comes late sets free what waits for it: all, in order, and never more at once than a worker takes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from sitelog.agents._metrics import Metrics
+from sitelog.agents._pipeline import Pipeline
+from sitelog.agents._progress import Progress
+from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._aside import TooMuchAside
 from sitelog.projections._intake import Aside
 from sitelog.projections._parked import Limits
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.schemas import load, newest
+from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams._event import Event
+from sitelog.streams.errors import Halt
 from sitelog.streams.settings import Settings
-from tests.partition import Partition, event, open_partition, renamed
+from tests.conftest import Services
+from tests.partition import NOON_MS, Partition, event, open_partition, renamed
 
 pytestmark = pytest.mark.services
 
@@ -29,6 +38,88 @@ async def partition(database: Settings) -> AsyncIterator[Partition]:
     async with open_partition(database) as partition:
         partition.take_aside(Limits(AT_ONCE, BYTES))
         yield partition
+
+
+class Heard:
+    """What the pipeline tells the transport, in its order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    def applied(self, batch: RecordBatch) -> None:
+        self.told.append(("applied", batch.end))
+
+    def fence(self, claim: Claim) -> None:
+        self.told.append(("fenced", claim))
+
+    def reclaim(self, claim: Claim) -> None:
+        self.told.append(("reclaimed", claim))
+
+    def halt(self, halt: Halt) -> None:
+        self.told.append(("halted", str(halt)))
+
+
+class OneConnection:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def acquire(self, timeout: float) -> AsyncIterator[Any]:  # noqa: ASYNC109 - asyncpg's own
+        async with asyncio.timeout(timeout), self._lock:
+            yield self._connection
+
+
+def pipeline_of(partition: Partition, progress: Progress) -> tuple[Pipeline, Heard]:
+    heard, pool = Heard(), cast("Any", OneConnection(partition.connection))
+    pipeline = Pipeline(
+        partition.projector,
+        partition.codec,
+        pool=lambda: pool,
+        consumer=lambda: heard,
+        metrics=Metrics("projector", progress),
+        progress=progress,
+        in_flight_max=1,
+        shared_records_max=100,
+        shared_bytes_max=BYTES,
+    )
+    return pipeline, heard
+
+
+async def batch(partition: Partition, *events: Event) -> RecordBatch:
+    """Append events, as a poll brings them under a claim of their own."""
+    start = partition.append(*events)
+    claim = Claim(partition.topic, partition.number, await partition.claim(), start, start)
+    records = cast("Any", partition.records[start:])
+    return RecordBatch(claim, start, start + len(records), records, start + len(records))
+
+
+async def piped(partition: Partition, *batches: RecordBatch) -> list[tuple[str, object]]:
+    """Put batches through the pipeline, and return what it tells."""
+    pipeline, heard = pipeline_of(partition, Progress())
+    for one in batches:
+        await pipeline.submit(one)
+    assert await pipeline.wait_idle(30)
+    return heard.told
+
+
+async def refuse(services: Services, database: Settings) -> None:
+    """Let Postgres refuse a site of so many places, whatever its name becomes later in a batch."""
+    superuser = await connect_as_superuser(services.state, database.database_config.primary.database)
+    try:
+        await superuser.execute("ALTER TABLE customer_sites_v1 ADD CHECK (parking_capacity <> 13)")
+    finally:
+        await superuser.close()
+
+
+def refused() -> Event:
+    return event(
+        "site_updated", changed_fields=["parking_capacity"], old_values=None, new_values={"parking_capacity": 13}
+    )
+
+
+async def open_events(partition: Partition) -> list[tuple[int, str, str]]:
+    return [row for row in await partition.parked() if row[1] not in {"applied", "discarded"}]
 
 
 async def rounds(partition: Partition, part: Slice) -> list[Outcome]:
@@ -48,6 +139,10 @@ async def logged(partition: Partition) -> list[str]:
     rows = await partition.log()
     assert [seq for seq, *_ in rows] == list(range(1, len(rows) + 1))
     return [event_id for *_, event_id in rows]
+
+
+async def logged_of(partition: Partition, entity_id: str) -> list[str]:
+    return [event_id for _, _, entity, event_id in await partition.log() if entity == entity_id]
 
 
 async def sizes(partition: Partition) -> list[int]:
@@ -212,3 +307,138 @@ async def test_a_fenced_worker_releases_nothing(partition: Partition) -> None:
     (outcome,) = await partition.projector.apply(partition.connection, [part])
     assert (outcome.verdict, outcome.events) == ("fenced", 0)
     assert await logged(partition) == log
+
+
+async def test_a_shared_transaction_leaves_what_takes_several_to_one_of_its_own(partition: Partition) -> None:
+    second, third = Partition(partition.connection, 1), Partition(partition.connection, 2)
+    await waiting(partition, early := [renamed(name=f"Name {n}") for n in range(8)])
+    first_one = await batch(third, event("site_created", "site-3"))  # the others gather while it is applied
+    together = [await batch(partition, created := event("site_created"))]
+    together.append(await batch(second, event("site_created", "site-2")))
+    told = await piped(partition, first_one, *together)
+    assert sorted(told) == [("applied", 1), ("applied", 1), ("applied", 9)]
+    assert await logged(partition) == ids(created, *early)
+
+
+async def test_what_several_partitions_set_free_is_bounded_together(partition: Partition) -> None:
+    second = Partition(partition.connection, 1)
+    second.take_aside(Limits(AT_ONCE, BYTES))
+    parts = []
+    for one, site in ((partition, "site-1"), (second, "site-2")):
+        await waiting(one, [renamed(site) for _ in range(2)])
+        parts.append(await one.claimed(one.append(event("site_created", site))))
+    with pytest.raises(TooMuchAside):
+        await partition.projector.apply(partition.connection, parts)
+    partition.take_aside(Limits(4, BYTES))
+    outcomes = await partition.projector.apply(partition.connection, parts)
+    assert [(outcome.events, outcome.unfinished) for outcome in outcomes] == [(3, False), (3, False)]
+
+
+@pytest.mark.parametrize("refused_at", [0, 1, 5, 11])
+async def test_the_one_that_postgres_refuses_is_parked_and_stops_only_its_entity(
+    partition: Partition, database: Settings, services: Services, refused_at: int
+) -> None:
+    await refuse(services, database)
+    early = [refused() if n == refused_at else renamed(name=f"Name {n}") for n in range(12)]
+    await waiting(partition, early)
+    late = await batch(partition, created := event("site_created"), event("site_created", "s-2"))
+    told = await piped(partition, late)
+    assert told == [("applied", 14)]
+    assert await logged_of(partition, "site-1") == ids(created, *early[:refused_at])
+    assert (await open_events(partition))[0] == (refused_at, "parked", "refused_by_database")
+    assert {status for _, status, _ in (await open_events(partition))[1:]} <= {"behind"}
+    assert await partition.version("s-2") == 1
+
+
+async def test_a_creation_that_postgres_refuses_is_parked_and_those_who_wait_for_it_wait(
+    partition: Partition, database: Settings, services: Services
+) -> None:
+    await refuse(services, database)
+    await waiting(partition, [renamed(name=f"Name {n}") for n in range(8)])
+    created = event("site_created", site_data={"name": "Late", "parking_capacity": 13})
+    assert await piped(partition, await batch(partition, created)) == [("applied", 9)]
+    assert await logged(partition) == []
+    states = await open_events(partition)
+    assert (states[0][1], states[-1][1:]) == ("waiting", ("parked", "refused_by_database"))
+
+
+async def test_an_event_after_an_interrupted_retry_isnt_blamed_for_what_is_before_it(
+    partition: Partition, database: Settings, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await refuse(services, database)
+    behind = [*(renamed(name=name) for name in "ABCDE"), refused(), renamed(name="F")]
+    await partition.feed(created := event("site_created"), ("site-1", b"no event"), *behind)
+    loads = [partition.projector.aside.of_entity]
+
+    async def once(*args: Any) -> Aside:
+        return await loads.pop()(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(partition.projector.aside, "of_entity", once)
+        with pytest.raises(IndexError):
+            await partition.discard(
+                await partition.connection.fetchval("SELECT parked_id FROM sitelog.parked_event WHERE kafka_offset = 1")
+            )
+
+    later = await batch(partition, renamed(name="Later"), event("site_created", "site-2"))
+    assert await piped(partition, later) == [("applied", 11)]
+    assert await logged_of(partition, "site-1") == ids(created, *behind[:5])
+    assert await open_events(partition) == [
+        (7, "parked", "refused_by_database"),
+        (8, "behind", "behind"),
+        (9, "behind", "behind"),
+    ]
+
+
+async def test_a_long_release_isnt_taken_for_a_partition_that_is_stuck(partition: Partition) -> None:
+    await waiting(partition, [renamed(name=f"Name {n}") for n in range(12)])
+    late = await batch(partition, event("site_created"))
+    now = 0.0
+    progress = Progress(lambda: now)
+    pipeline, heard = pipeline_of(partition, progress)
+    progress.seen(late.topic, late.partition, late.start, late.end)
+    apply, stuck = partition.projector.apply, []
+
+    async def slowly(*args: Any, **options: Any) -> list[Outcome]:
+        nonlocal now
+        outcomes = await apply(*args, **options)
+        now += 25
+        stuck.extend(progress.stuck(60))
+        return outcomes
+
+    partition.projector.apply = slowly  # type: ignore[method-assign]
+    await pipeline.submit(late)
+    assert await pipeline.wait_idle(30)
+    assert (heard.told, stuck) == ([("applied", 13)], [])
+
+
+async def test_a_topic_that_was_made_again_sets_nobody_free(partition: Partition) -> None:
+    await partition.feed(*(event("site_created", site) for site in ("s-2", "s-3", "site-1")), ("site-1", b"no event"))
+    await partition.connection.execute("UPDATE sitelog.consumer_position SET next_offset = 0, anchor = NULL")
+    partition.records.clear()
+    for name in ("One", "Two", "Three"):
+        start = partition.append(renamed(name=name))
+        partition.records[start] = partition.records[start]._replace(timestamp=NOON_MS + 1_000_000 + start)
+        await partition.apply(start)
+    assert await partition.version("site-1") == 1
+    assert (await partition.position()).parked_entities == 1
+
+
+async def test_creations_too_far_back_are_found_page_by_page(partition: Partition) -> None:
+    await waiting(partition, [event("contract_updated", contract_id="contract-2") for _ in range(4)])
+    await waiting(partition, [event("contract_created", contract_id=f"contract-{n}") for n in range(3, 9)])
+    await waiting(partition, [event("contract_created", contract_id="contract-2"), renamed()])
+    assert await piped(partition, await batch(partition, event("site_created"))) == [("applied", 13)]
+    assert len(await logged(partition)) == 13
+    assert (await partition.position()).parked_entities == 0
+
+
+async def test_an_event_in_another_partition_is_put_aside_and_those_at_home_go_on(partition: Partition) -> None:
+    other = Partition(partition.connection, 1)
+    await other.feed(*(event("site_created", f"site-{n}") for n in range(20, 40)))  # its log is far ahead
+    await partition.feed(event("site_created"))
+    assert await piped(other, await batch(other, renamed(name="From elsewhere"))) == [("applied", 21)]
+    assert [(status, reason) for _, status, reason in await partition.parked()] == [("parked", "wrong_partition")]
+    await partition.feed(renamed(name="At home"))
+    assert await partition.version("site-1") == 2
+    assert len(await other.log()) == 20

@@ -12,7 +12,7 @@ from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
-from sitelog.projections._aside import TooMuchAside
+from sitelog.projections._aside import TooMuchAside, Trial
 from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
@@ -36,9 +36,13 @@ class Scripted:
         self.answers = list(answers)
         self.tries: list[tuple[list[int], bool]] = []
         self.reasons: list[str | None] = []
+        self.trials: list[tuple[int, bool] | None] = []
 
-    async def apply(self, _: Any, parts: Sequence[Slice], *, check_known: bool = False) -> list[Outcome]:
+    async def apply(
+        self, _: Any, parts: Sequence[Slice], *, check_known: bool = False, trial: Trial | None = None
+    ) -> list[Outcome]:
         (part,) = parts
+        self.trials.append(trial and (trial.records, trial.problem is not None))
         self.tries.append(([item.offset for item in part.items], check_known))
         self.reasons += [item.problem and item.problem.reason for item in part.items]
         answer = self.answers.pop(0)
@@ -59,7 +63,7 @@ class Held:
         self._together = together
         self._verdicts = verdicts
 
-    async def apply(self, _: Any, parts: Sequence[Slice], **__: bool) -> list[Outcome]:
+    async def apply(self, _: Any, parts: Sequence[Slice], **__: object) -> list[Outcome]:
         self.transactions.append([part.partition for part in parts])
         await self.go.wait()
         if self._together is not None and len(parts) > 1:
@@ -174,6 +178,17 @@ async def test_a_batch_is_applied_until_it_is_finished() -> None:
     assert (heard.applied_to, heard.halts) == ([1], [])
 
 
+async def test_the_one_that_postgres_refuses_of_many_that_go_on_is_found_by_halves() -> None:
+    refused = asyncpg.NumericValueOutOfRangeError("integer out of range")
+    unfinished = Outcome("applied", events=1, unfinished=True)
+    projector = Scripted(unfinished, refused, unfinished, unfinished, refused, unfinished, refused, refused, APPLIED)
+    heard, _ = await run(projector)
+    tried = [None, None, (1, False), (2, False), (4, False), (2, False), (4, False), (2, False), (1, False)]
+    assert projector.trials == tried
+    assert "refused_by_database" not in projector.reasons
+    assert (heard.applied_to, heard.halts) == ([1], [])
+
+
 async def test_a_batch_that_was_applied_before_counts_as_applied() -> None:
     heard, _ = await run(Scripted(Outcome("applied_before")))
     assert heard.applied_to == [1]
@@ -221,16 +236,18 @@ async def test_a_batch_of_a_claim_that_is_over_is_dropped() -> None:
     [asyncpg.NumericValueOutOfRangeError("integer out of range"), UnfitValueError("area: expected what fits …")],
 )
 async def test_a_record_that_postgres_cant_hold_is_found_by_halves_and_put_aside(refused: Exception) -> None:
-    projector = Scripted(refused, APPLIED, refused, refused, APPLIED, APPLIED)
+    projector = Scripted(refused, APPLIED, refused, *[refused] * 3, APPLIED, APPLIED)
     heard, _ = await run(projector, 4)
-    assert [offsets for offsets, _ in projector.tries] == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [2], [3]]
+    assert [offsets for offsets, _ in projector.tries] == [[0, 1, 2, 3], [0, 1], [2, 3], *[[2]] * 4, [3]]
+    # Before it is itself put aside, none of those that it may set free has turned out to be the reason.
+    assert projector.trials[3:7] == [None, (1, False), (1, True), None]
     assert projector.reasons.count("refused_by_database") == 1
     assert (heard.applied_to, heard.halts) == ([4], [])
 
 
 async def test_a_record_that_can_not_even_be_put_aside_ends_the_process() -> None:
     refused = asyncpg.NumericValueOutOfRangeError("integer out of range")
-    heard, _ = await run(Scripted(refused, refused))
+    heard, _ = await run(Scripted(*[refused] * 6))
     (halt,) = heard.halts
     assert f"{TOPIC}[0] offset 0: can't even be put aside" in str(halt)
 
