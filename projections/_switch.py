@@ -9,11 +9,45 @@ from sitelog.projections._projection import NEXT
 from sitelog.projections._table import Table
 from sitelog.streams.errors import Halt
 
-GRANTS: Final = """
-SELECT format('GRANT %s ON %s TO %s', g.privilege_type, $2::regclass, coalesce(quote_ident(r.rolname), 'PUBLIC'))
-FROM pg_class AS c, aclexplode(c.relacl) AS g
+# The column, if it is about one, and the statement.
+RIGHTS_AND_COMMENTS: Final = """
+WITH parts AS (
+    SELECT NULL::name AS part, 0 AS number, relacl AS acl
+    FROM pg_class
+    WHERE oid = to_regclass($1)
+    UNION ALL
+    SELECT attname, attnum, attacl
+    FROM pg_attribute
+    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+)
+SELECT p.part, format(
+    'GRANT %s%s ON %s TO %s%s', g.privilege_type, '(' || quote_ident(p.part) || ')', to_regclass($2),
+    coalesce(quote_ident(r.rolname), 'PUBLIC'), CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END
+)
+FROM parts AS p
+CROSS JOIN aclexplode(p.acl) AS g
 LEFT JOIN pg_roles AS r ON r.oid = g.grantee
-WHERE c.oid = $1::regclass
+UNION ALL
+SELECT p.part, format(
+    'COMMENT ON %s %s%s IS %L',
+    CASE WHEN p.part IS NOT NULL THEN 'COLUMN' WHEN c.relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END,
+    to_regclass($2), '.' || quote_ident(p.part), d.description
+)
+FROM parts AS p
+JOIN pg_class AS c ON c.oid = to_regclass($1)
+JOIN pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = p.number
+"""
+
+OPTIONS: Final = """
+SELECT format(
+    'ALTER %s %s SET (%s%I = %L)', CASE WHEN c.relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END, to_regclass($2),
+    l.prefix, o.option_name, o.option_value
+)
+FROM pg_class AS c
+LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid
+CROSS JOIN LATERAL (VALUES ('', c.reloptions), ('toast.', t.reloptions)) AS l(prefix, options)
+CROSS JOIN LATERAL pg_options_to_table(l.options) AS o
+WHERE c.oid = to_regclass($1)
 """
 
 FOREIGN: Final = """
@@ -84,14 +118,17 @@ async def refuse_extras(connection: Any, tables: Iterable[Table]) -> None:
 
 
 async def switch(connection: Any, tables: Sequence[Table]) -> None:
-    """Let each fresh table take the place and the rights of the one in use, and show it in the view.
+    """Let each fresh table take place, rights, comments and options of the one in use, and show it in the view.
 
     Whoever reads waits for the caller's transaction, and reads on in the new tables. Raises Halt where something
     else depends on a table in use.
     """
     for table in tables:
         fresh = Table(table.projection, NEXT)
-        for row in await connection.fetch(GRANTS, f"public.{table.name}", f"public.{fresh.name}"):
+        from_to = f"public.{table.name}", f"public.{fresh.name}"
+        for _, statement in await connection.fetch(RIGHTS_AND_COMMENTS, *from_to):
+            await connection.execute(statement)
+        for row in await connection.fetch(OPTIONS, *from_to):
             await connection.execute(row[0])
         await show(connection, fresh)
         try:
@@ -110,15 +147,20 @@ async def switch(connection: Any, tables: Sequence[Table]) -> None:
 async def show(connection: Any, table: Table) -> None:
     """Let the view show this table; what depends on the view goes on, unless another version has other columns."""
     view = f"public.{table.projection.name}"
+    # A view that is replaced loses them: `security_invoker` too, and then it shows everybody what its owner may see.
+    options = await connection.fetch(OPTIONS, view, view)
     try:
         async with connection.transaction():
             await connection.execute(table.view_sql)
     except asyncpg.InvalidTableDefinitionError:
-        grants = await connection.fetch(GRANTS, view, view)
+        kept = await connection.fetch(RIGHTS_AND_COMMENTS, view, view)
         try:
             await connection.execute(f"DROP VIEW {view}")
         except asyncpg.DependentObjectsStillExistError as error:
             raise Halt(f"the view {view} has other columns now and can't be replaced: {error.detail}") from error
         await connection.execute(table.view_sql)
-        for row in grants:
-            await connection.execute(row[0])
+        for column, statement in kept:
+            if column is None or column in table.shown:
+                await connection.execute(statement)
+    for row in options:
+        await connection.execute(row[0])

@@ -64,11 +64,14 @@ class Table:
 
     @cached_property
     def view_sql(self) -> str:
-        """DDL of the view under the read model's own name, without what only the store needs."""
-        shown = [*self.projection.columns, *(column for column in BOOKKEEPING if column != "field_versions")]
-        return (
-            f"CREATE OR REPLACE VIEW public.{self.projection.name} AS SELECT {', '.join(shown)} FROM public.{self.name}"
-        )
+        """DDL of the view under the read model's own name."""
+        columns = ", ".join(self.shown)
+        return f"CREATE OR REPLACE VIEW public.{self.projection.name} AS SELECT {columns} FROM public.{self.name}"
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """Return the columns of the view: all without what only the store needs."""
+        return [*self.projection.columns, *(column for column in BOOKKEEPING if column != "field_versions")]
 
     @cached_property
     def load_sql(self) -> str:

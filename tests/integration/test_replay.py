@@ -354,17 +354,38 @@ async def test_a_view_on_the_view_goes_on_and_one_on_the_table_is_refused(writte
     assert await written.table() == before
 
 
-async def test_rights_stay_as_they_are(written: Written) -> None:
+KEPT = """
+SELECT relname, relacl::text, reloptions::text, obj_description(c.oid, 'pg_class'), (
+    SELECT string_agg(concat_ws(' ', attname, attacl, col_description(c.oid, attnum)), ', ' ORDER BY attname)
+    FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0
+), (SELECT reloptions::text FROM pg_class WHERE oid = c.reltoastrelid)
+FROM pg_class AS c
+WHERE relnamespace = 'public'::regnamespace
+ORDER BY relname
+"""
+
+
+KEPT_CHANGES = """
+GRANT SELECT ON contacts_v1 TO analyst;
+GRANT SELECT ON contacts TO PUBLIC;
+GRANT SELECT ON contracts_v1 TO analyst WITH GRANT OPTION;
+GRANT SELECT (site_id, email), UPDATE (email) ON contacts_v1 TO analyst;
+GRANT SELECT (site_id) ON contacts TO analyst WITH GRANT OPTION;
+COMMENT ON TABLE contacts_v1 IS 'whose ''addresses'' these are';
+COMMENT ON COLUMN contacts_v1.email IS 'theirs';
+ALTER TABLE contacts_v1 SET (autovacuum_vacuum_scale_factor = 0.01, toast.autovacuum_enabled = false);
+ALTER VIEW contacts SET (security_invoker = true);
+"""
+
+
+async def test_rights_comments_and_options_stay_as_they_are(written: Written) -> None:
     await written.connection.execute("CREATE ROLE analyst")
     try:
-        await written.connection.execute("GRANT SELECT ON contacts_v1 TO analyst")
-        await written.connection.execute("GRANT SELECT ON contacts TO PUBLIC")
-        rights = (
-            "SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY relname"
-        )
-        before = await written.connection.fetch(rights)
+        await written.connection.execute(KEPT_CHANGES)
+        before = await written.connection.fetch(KEPT)
         await replay(written.settings, LOADED)
-        assert await written.connection.fetch(rights) == before
+        assert await written.connection.fetch(KEPT) == before
     finally:
         await written.connection.execute("DROP OWNED BY analyst; DROP ROLE analyst")
 
@@ -427,7 +448,10 @@ async def test_another_version_takes_the_view_over_when_it_is_built(written: Wri
     planned = plan([*(p for p in LOADED.projections if p.name != "contacts"), second])
     await install(written.settings, planned.projections)
     assert "email" in dict(await written.connection.fetchrow("SELECT * FROM contacts"))
+    await written.connection.execute("GRANT UPDATE (site_id, email) ON contacts TO PUBLIC")
     await replay(written.settings, planned, ["contacts"])
+    rights = "SELECT has_column_privilege('readonly_user', 'contacts', $1, 'UPDATE')"
+    assert [await written.connection.fetchval(rights, column) for column in ("site_id", "mail")] == [True, False]
     row = dict(await written.connection.fetchrow("SELECT * FROM contacts LIMIT 1"))
     assert row.keys() == {"site_id", "contact_id", "mail", "version", "updated_at", "log_partition", "log_seq"}
     assert await claim(written, planned)
