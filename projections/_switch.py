@@ -62,6 +62,20 @@ SELECT 'publication ' || pubname
 FROM pg_publication_rel AS r
 JOIN pg_publication AS p ON p.oid = r.prpubid
 WHERE r.prrelid = $1::regclass
+UNION ALL
+SELECT 'policy ' || polname FROM pg_policy WHERE polrelid = $1::regclass
+UNION ALL
+SELECT 'row level security' FROM pg_class WHERE oid = $1::regclass AND (relrowsecurity OR relforcerowsecurity)
+UNION ALL
+SELECT 'constraint ' || conname FROM pg_constraint WHERE conrelid = $1::regclass AND contype IN ('c', 'f')
+UNION ALL
+SELECT 'statistics ' || stxname FROM pg_statistic_ext WHERE stxrelid = $1::regclass
+UNION ALL
+SELECT 'rule ' || rulename FROM pg_rewrite WHERE ev_class = $1::regclass
+UNION ALL
+SELECT 'replica identity' FROM pg_class WHERE oid = $1::regclass AND relreplident <> 'd'
+UNION ALL
+SELECT 'default of column ' || attname FROM pg_attribute WHERE attrelid = $1::regclass AND atthasdef
 """
 
 RENAMES: Final = """
@@ -121,8 +135,9 @@ async def switch(connection: Any, tables: Sequence[Table]) -> None:
     """Let each fresh table take place, rights, comments and options of the one in use, and show it in the view.
 
     Whoever reads waits for the caller's transaction, and reads on in the new tables. Raises Halt where something
-    else depends on a table in use.
+    else depends on a table in use, or as `refuse_extras`.
     """
+    await refuse_extras(connection, tables)  # a replay takes long enough for somebody to add one meanwhile
     for table in tables:
         fresh = Table(table.projection, NEXT)
         from_to = f"public.{table.name}", f"public.{fresh.name}"

@@ -333,6 +333,13 @@ async def test_so_many_events_between_fold_and_switch_are_folded_without_holding
             "CREATE TRIGGER audit BEFORE UPDATE ON contacts_v1 EXECUTE FUNCTION sitelog.refuse_change()",
             "trigger audit",
         ),
+        ("CREATE POLICY mine ON contacts_v1 USING (site_id = current_user)", "policy mine"),
+        ("ALTER TABLE contacts_v1 ENABLE ROW LEVEL SECURITY", "row level security"),
+        ("ALTER TABLE contacts_v1 ADD CONSTRAINT sane CHECK (email <> 'x')", "constraint sane"),
+        ("CREATE STATISTICS together ON site_id, email FROM contacts_v1", "statistics together"),
+        ("CREATE RULE silent AS ON DELETE TO contacts_v1 DO INSTEAD NOTHING", "rule silent"),
+        ("ALTER TABLE contacts_v1 REPLICA IDENTITY FULL", "replica identity"),
+        ("ALTER TABLE contacts_v1 ALTER email SET DEFAULT 'x'", "default of column email"),
     ],
 )
 async def test_what_a_switch_would_lose_is_refused_by_name(written: Written, extra: str, name: str) -> None:
@@ -340,6 +347,20 @@ async def test_what_a_switch_would_lose_is_refused_by_name(written: Written, ext
     with pytest.raises(Halt, match=f"contacts_v1 has more than its read model's file says.*{name}"):
         await replay(written.settings, LOADED, ["contacts"])
     assert (await replay(written.settings, LOADED, ["contacts"], verify=True)).differences == ()
+
+
+async def test_so_is_what_comes_while_the_replay_folds(written: Written) -> None:
+    before = await written.table()
+    reading = written.connection.transaction()
+    await reading.start()
+    await written.connection.fetch("SELECT FROM territories")
+    replaying = asyncio.create_task(replay(written.settings, LOADED))
+    await written.replay_waits()
+    await written.connection.execute("ALTER TABLE contacts_v1 ENABLE ROW LEVEL SECURITY")
+    await reading.commit()
+    with pytest.raises(Halt, match=r"contacts_v1 has more than its read model's file says.*row level security"):
+        await replaying
+    assert await written.table() == before
 
 
 async def test_a_view_on_the_view_goes_on_and_one_on_the_table_is_refused(written: Written) -> None:
