@@ -19,7 +19,7 @@ from sitelog.projections._install import owner_of, refuse_other_version
 from sitelog.projections._look import looking
 from sitelog.projections._look_positions import Change, Standing, changes, positions
 from sitelog.projections._read_models import PROJECTOR
-from sitelog.projections._reposition import Reposition, reposition
+from sitelog.projections._reposition import Reposition, reposition, see
 from sitelog.streams._offsets import Bounds, Offsets, Place
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import Settings
@@ -94,8 +94,8 @@ def move(  # noqa: PLR0917 - typer's arguments and options
     """Let a consumer go on somewhere else, after a worker has refused to: exit codes 73, 74 and 76.
 
     What is skipped is never applied, and is said before. What is read again changes nothing: the log has each event
-    once. Needs database_config.owner. Exits with 2 for an offset that the topic doesn't have, and with 69 if Kafka
-    or Postgres can't be reached.
+    once. Needs database_config.owner. Exits with 2 for an offset that the topic doesn't have or a consumer that
+    nobody knows, with 70 if somebody else has moved it meanwhile, and with 69 if Kafka or Postgres can't be reached.
     """
     settings = settings_from(config)
     asyncio.run(_move(settings, Place(topic, partition), offset, (consumer, by, reason), confirmed=yes))
@@ -110,23 +110,20 @@ async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str
         raise ConfigError(f"Kafka has no {place.topic}[{place.partition}]: `sitelog lag` lists what it has")
     offset = offset_of(text, place, bounds)
     where = f"{consumer} in {place.topic}[{place.partition}]"
+    seen = None
     if not confirmed:
-        _say(where, await _stands_at(settings, consumer, place), offset, bounds)
+        async with session(owner, application="sitelog position") as connection:
+            await refuse_other_version(connection)
+            seen = await see(connection, consumer, *place)
+        _say(where, seen.next_offset, offset, bounds)
         typer.confirm("Move it?", abort=True)
     async with session(owner, application="sitelog position", worker=settings.worker) as connection:
         await refuse_other_version(connection)
         decided = Reposition(consumer, place.topic, place.partition, offset, by, reason)
-        before = await reposition(connection, decided)
+        before = await reposition(connection, decided, seen)
     if confirmed:
         _say(where, before, offset, bounds)
     typer.echo("A worker that held the partition is fenced: restart it, or it ends with 75 by itself")
-
-
-async def _stands_at(settings: Settings, consumer: str, place: Place) -> int | None:
-    async with looking(settings, "position") as connection:
-        standings = {(one.consumer, one.topic, one.partition): one for one in await positions(connection)}
-    known = standings.get((consumer, *place))
-    return None if known is None else known.next_offset
 
 
 def _say(where: str, before: int | None, offset: int, bounds: Bounds) -> None:

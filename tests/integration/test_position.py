@@ -1,15 +1,19 @@
 """A position moved by hand: on the record, said before, and past every worker that holds the partition."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from pathlib import Path
 
 import pytest
+import typer
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from sitelog.projections._read_models import PROJECTOR
+from sitelog.projections._reposition import Reposition, reposition
 from sitelog.streams.examples import example
-from tests.commands import config_file, sitelog
+from tests.commands import Ran, config_file, sitelog
 from tests.conftest import Services
 from tests.lives import Lives
 from tests.rig import Rig, open_rig
@@ -21,6 +25,14 @@ SITES = "customer-sites-events"
 WHY = ("--reason", "the events are in the archive", "--by", "an operator")
 
 CHANGES = "SELECT from_offset, to_offset, changed_by, reason FROM sitelog.position_change ORDER BY change_id"
+STAND = """
+INSERT INTO sitelog.consumer_position
+    (consumer, log_partition, next_offset, log_seq, epoch, generation, owner, updated_at)
+SELECT 'projector', log_partition, $3, 0, 1, 0, 'a worker', now()
+FROM sitelog.log_partition
+WHERE topic = $1 AND partition = $2
+ON CONFLICT (consumer, log_partition) DO UPDATE SET next_offset = $3, epoch = consumer_position.epoch + 1
+"""
 COUNT = "SELECT count(*) FROM sitelog.event_log"
 POSITION = """
 SELECT next_offset FROM sitelog.consumer_position JOIN sitelog.log_partition USING (log_partition)
@@ -155,3 +167,49 @@ async def test_nothing_is_moved_without_a_yes_or_a_reason(rig: Rig) -> None:
     sure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed="y\n")
     assert sure.code == 0, sure.err
     assert len(await rig.connection.fetch(CHANGES)) == 1
+
+
+async def test_a_consumer_that_nobody_knows_is_refused(rig: Rig) -> None:
+    for sure in ((), ("--yes",)):
+        ran = await sitelog(config(rig), "position", "set", SITES, "0", "end", *WHY, "--consumer", "projecter", *sure)
+        assert ran.code == 2
+        assert "expected a consumer that has a position, of projector, got projecter" in ran.err
+    assert await rig.connection.fetchval(POSITION, SITES, 0) is None
+
+
+async def set_while(rig: Rig, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]) -> Ran:
+    """Decide to move a position from 3 to the start, while something else happens to it."""
+    await rig.connection.execute(STAND, SITES, 0, 3)
+    loop = asyncio.get_running_loop()
+
+    async def happen() -> None:
+        await meanwhile()
+
+    def confirm(*_: object, **__: object) -> bool:
+        asyncio.run_coroutine_threadsafe(happen(), loop).result()
+        return True
+
+    monkeypatch.setattr(typer, "confirm", confirm)
+    return await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY)
+
+
+async def test_a_position_that_another_moves_while_one_decides_is_left_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Reposition(PROJECTOR, SITES, 0, 2, "another", "what is left")
+
+    ran = await set_while(rig, monkeypatch, lambda: reposition(rig.connection, other))
+
+    assert "projector in customer-sites-events[0]: 3 → 0" in ran.out
+    assert ran.code == 70
+    assert "has been moved meanwhile, from 3 to 2 by another (what is left): nothing was changed" in ran.err
+    assert await rig.connection.fetchval(POSITION, SITES, 0) == 2
+    assert len(await rig.connection.fetch(CHANGES)) == 1
+
+
+async def test_a_worker_may_claim_and_go_on_while_one_decides(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = await set_while(rig, monkeypatch, lambda: rig.connection.execute(STAND, SITES, 0, 9))
+
+    assert ran.code == 0, ran.err
+    assert await rig.connection.fetchval(POSITION, SITES, 0) == 0
+    assert [row[0] for row in await rig.connection.fetch(CHANGES)] == [9]
