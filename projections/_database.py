@@ -1,5 +1,6 @@
 """Connections to Postgres: pools with timeouts on every side, and which errors heal by themselves."""
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +15,23 @@ from sitelog.projections._projection import OWNER
 from sitelog.streams.errors import ConfigError, Park, UnavailableError
 from sitelog.streams.settings import DatabaseSettings, WorkerSettings, is_loopback
 
-KEEPALIVES: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+IDLE_SECONDS, INTERVAL_SECONDS, PROBES = 10, 5, 3
+
+KEEPALIVES: Final = {
+    "tcp_keepalives_idle": str(IDLE_SECONDS),
+    "tcp_keepalives_interval": str(INTERVAL_SECONDS),
+    "tcp_keepalives_count": str(PROBES),
+}
+"""How soon the server gives up a client that has vanished."""
+
+# Not every platform has each. Without the last, what nobody confirms is sent again for a quarter of an hour.
+CLIENT_KEEPALIVES: Final = {
+    "TCP_KEEPIDLE": IDLE_SECONDS,
+    "TCP_KEEPINTVL": INTERVAL_SECONDS,
+    "TCP_KEEPCNT": PROBES,
+    "TCP_USER_TIMEOUT": (IDLE_SECONDS + INTERVAL_SECONDS * PROBES) * 1000,
+}
+"""How soon we give up a server that has vanished: the same."""
 
 TRANSACTION_TIMEOUT_SINCE: Final = (17, 0)
 """The Postgres version that knows transaction_timeout."""
@@ -82,6 +99,7 @@ async def open_pool(
     limits = database.connection_pool
 
     async def prepare(connection: asyncpg.Connection) -> None:
+        keep_alive(connection)
         await limit_transactions(connection, worker)
         await keep_dates(connection)
 
@@ -99,6 +117,19 @@ async def open_pool(
     except Exception as error:
         raise refusal(database, error) from error
     return pool
+
+
+def keep_alive(connection: Any) -> None:
+    """Let a connection break when its server's host has vanished: a command waits for a statement without a limit."""
+    # asyncpg has no setting for it.
+    link: socket.socket = connection._transport.get_extra_info("socket")  # noqa: SLF001
+    if link.family == socket.AF_UNIX:
+        return
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in CLIENT_KEEPALIVES.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            link.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def keep_session(_: asyncpg.Connection) -> None:
@@ -136,6 +167,7 @@ async def connect(
             **connect_options(database, application, session_settings(worker)),
             timeout=database.connection_pool.connection_timeout / 1000,
         )
+        keep_alive(connection)
         await limit_transactions(connection, worker)
         await keep_dates(connection)
     except Exception as error:

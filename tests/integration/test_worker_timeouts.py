@@ -1,6 +1,7 @@
 """What takes too long in Postgres ends, and is tried again: also where Postgres's own timeouts don't look."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -37,6 +38,18 @@ async def test_what_took_too_long_is_tried_again(database: Settings, setting: st
 
     connection.terminate()
     assert transient(ended.value), type(ended.value)
+
+
+async def test_a_server_that_vanishes_is_given_up_by_a_command_and_by_a_worker(database: Settings) -> None:
+    primary = database.database_config.primary
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+    connection = await connect(primary)
+    async with await open_pool(primary) as pool, pool.acquire() as pooled:
+        for one in (connection, pooled):
+            link = one._transport.get_extra_info("socket")
+            assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert [link.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [10, 5, 3, 25_000]
+    await connection.close()
 
 
 async def test_a_worker_that_froze_in_the_middle_of_a_copy_loses_its_locks_to_its_successor(database: Settings) -> None:
