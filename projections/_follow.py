@@ -14,6 +14,10 @@ CHANNEL: Final = "sitelog_position"
 SILENCE_SECONDS_MAX: Final = 30.0
 """After so long without news the connection is tried: a network that is gone doesn't say so."""
 
+UNREAD_SECONDS_MAX: Final = 60
+"""Postgres gives up who has taken nothing of what waits for so long, being suspended: it keeps all news for its slowest
+listener, and when it has no more room for them every commit with news fails."""
+
 LAST: Final = "SELECT max(log_seq) FROM sitelog.event_log WHERE log_partition = $1"
 
 
@@ -28,6 +32,7 @@ class Bell:
     async def listen(self) -> None:
         """Begin to listen; only a primary can be listened to."""
         self._connection.add_termination_listener(self._lost)
+        await self._connection.execute("SELECT set_config('tcp_user_timeout', $1, FALSE)", f"{UNREAD_SECONDS_MAX}s")
         await self._connection.add_listener(CHANNEL, self._heard)
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:

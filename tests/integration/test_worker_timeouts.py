@@ -8,6 +8,7 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
+from sitelog.projections import _follow
 from sitelog.projections._database import connect, open_pool, transient
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
@@ -24,6 +25,7 @@ WORKER = WorkerSettings(
     idle_in_transaction_timeout_seconds=1, statement_timeout_seconds=1, transaction_timeout_seconds=3
 )
 FREEZES_SECONDS = 60.0
+NEWS = "SELECT pg_notify($1, repeat('x', 7000) || g) FROM generate_series(1, 5000) AS g"
 MAKE_TABLE = "CREATE TEMPORARY TABLE frozen (line text)"
 
 
@@ -50,6 +52,24 @@ async def test_a_server_that_vanishes_is_given_up_by_a_command_and_by_a_worker(d
             assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert [link.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [10, 5, 3, 25_000]
     await connection.close()
+
+
+async def test_postgres_does_not_keep_its_news_for_a_listener_that_is_suspended(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_follow, "UNREAD_SECONDS_MAX", 1)
+    suspended = await connect(database.database_config.primary, application="sitelog log")
+    worker = await connect(database.database_config.primary)
+    await _follow.Bell(suspended).listen()
+    suspended._transport.pause_reading()
+
+    await worker.execute(NEWS, _follow.CHANNEL)
+
+    gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)"
+    await until("the end of its session", lambda: worker.fetchval(gone, suspended.get_server_pid()))
+    assert await worker.fetchval("SELECT pg_notification_queue_usage()") == 0
+    suspended.terminate()
+    await worker.close()
 
 
 async def test_a_worker_that_froze_in_the_middle_of_a_copy_loses_its_locks_to_its_successor(database: Settings) -> None:
