@@ -1,5 +1,6 @@
 """Connections to Postgres: pools with timeouts on every side, and which errors heal by themselves."""
 
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -43,7 +44,7 @@ CLOSE_SECONDS_MAX: Final = 2.0
 OWN_SCHEMA: Final = "sitelog"
 """Log, positions and parked events; the read models are elsewhere."""
 
-TRANSIENT: Final = (
+UNREACHABLE: Final = (
     OSError,
     TimeoutError,
     asyncpg.InternalClientError,
@@ -51,6 +52,11 @@ TRANSIENT: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+)
+"""No connection, or none any more; whoever gets another answer from Postgres has reached it."""
+
+TRANSIENT: Final = (
+    *UNREACHABLE,
     asyncpg.TooManyConnectionsError,
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -179,19 +185,23 @@ async def connect(
 async def session(
     database: DatabaseSettings, *, application: str = "sitelog", worker: WorkerSettings | None = None
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Open one connection for a block, as `connect`; one that breaks within the block is an UnavailableError too."""
+    """Open one connection for a block, as `connect`; what breaks it or may heal is an UnavailableError too."""
     connection = await connect(database, application=application, worker=worker)
     try:
         yield connection
     except BrokenPipeError:
         raise  # that is who reads our output: asyncpg has errors of its own
     except Exception as error:
-        if transient(error):
+        if transient(error) and not _of_a_file(error):
             raise refusal(database, error) from error
         raise
     finally:
         with suppress(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
             await connection.close(timeout=CLOSE_SECONDS_MAX)
+
+
+def _of_a_file(error: Exception) -> bool:
+    return isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC)
 
 
 def session_settings(worker: WorkerSettings | None) -> dict[str, str]:
@@ -259,6 +269,8 @@ def refusal(database: DatabaseSettings, error: Exception) -> Exception:
         )
     if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionError) and "SSL" in str(error)):
         return ConfigError(f"{where}: TLS with ssl_mode {database.ssl_mode} failed: {error}")
-    if transient(error):
-        return UnavailableError(f"{where} can't be reached: {error or type(error).__name__}. Is it running?")
-    return error
+    if not transient(error):
+        return error
+    reached = not isinstance(error, (*UNREACHABLE, asyncpg.InterfaceError))
+    problem, advice = ("failed", "Try again") if reached else ("can't be reached", "Is it running?")
+    return UnavailableError(f"{where} {problem}: {error or type(error).__name__}. {advice}")

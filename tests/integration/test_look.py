@@ -1,6 +1,7 @@
 """What the looking commands say is what is there: log, stories, parked events, for people and for scripts."""
 
 import asyncio
+import errno
 import json
 import signal
 import sys
@@ -14,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from sitelog.deploy.postgres import connect_as_superuser
+from sitelog.projections._database import session
 from sitelog.projections._look_log import Reader, Wanted, stretches, tail
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
@@ -333,6 +335,16 @@ async def test_following_ends_with_69_when_postgres_goes(
             assert (await process.stderr.read()).decode().startswith("error: Postgres at ")
     finally:
         await superuser.close()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EACCES, "Permission denied", "a.txt")]
+)
+async def test_the_error_of_a_file_is_not_said_to_be_postgres_s(database: Settings, error: OSError) -> None:
+    with pytest.raises(OSError, match=str(error.strerror)) as raised:
+        async with session(database.database_config.primary):
+            raise error
+    assert raised.value is error
 
 
 # What is parked.
