@@ -5,7 +5,7 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +14,7 @@ from sitelog.projections._database import connect
 from sitelog.projections._install import owner_of
 from sitelog.projections._rebuild import FreshRows, LogFold, LogPartition, learn
 from sitelog.projections._registry import Plan, load, plan
+from sitelog.projections._switch import refuse_others
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt
 from sitelog.streams.settings import Settings
@@ -26,7 +27,10 @@ PROGRESS_SECONDS: Final = 0.1
 APPLICATION: Final = "sitelog replay"
 
 AT_WORK: Final = 5_172_617_803
-"""Advisory lock that every process of a replay shares: none of them may outlive its replay unnoticed."""
+"""Advisory lock that whatever works for a replay shares: nothing of it may outlive its replay unnoticed.
+
+A replay has it alone until its fresh tables are there: whoever shares it sees the same ones for as long.
+"""
 
 Moved = Callable[[int], None]
 
@@ -50,29 +54,36 @@ def counting_on(moved: Moved, done: int) -> Moved:
     return lambda events: moved(done + events)
 
 
-async def refold(settings: Settings, planned: Plan, spans: Sequence[Span], moved: Moved) -> None:
+async def refold(
+    settings: Settings, planned: Plan, created: Mapping[str, int], spans: Sequence[Span], moved: Moved
+) -> None:
     """Fold the spans into the fresh tables, and tell `moved` from time to time how many events are done.
 
-    Raises Halt for an event that can't be folded; what has been written by then stays in the fresh tables.
+    Raises Halt for an event that can't be folded, what has been written by then stays in the fresh tables; and where
+    these are no longer those that were `created`, by their oids.
     """
     spans = [span for span in spans if span.events]
-    processes = min(settings.replay.processes, len(spans))
     # A process loads the read models by itself: functions can't be sent to it.
     own = {projection.name for projection in planned.projections} <= {projection.name for projection in load()}
-    if own and processes > 1 and sum(span.events for span in spans) >= PROCESSES_FROM_EVENTS:
-        await _refold_apart(settings, planned, spans, processes, moved)
+    if (
+        own
+        and min(settings.replay.processes, len(spans)) > 1
+        and sum(span.events for span in spans) >= PROCESSES_FROM_EVENTS
+    ):
+        await _refold_apart(settings, planned, created, spans, moved)
         return
     done = 0
     for span in spans:
-        await refold_span(settings, planned, span, counting_on(moved, done))
+        await refold_span(settings, planned, created, span, counting_on(moved, done))
         done += span.events
 
 
-async def refold_span(settings: Settings, planned: Plan, span: Span, moved: Moved) -> None:
+async def refold_span(settings: Settings, planned: Plan, created: Mapping[str, int], span: Span, moved: Moved) -> None:
     """Fold one span over a connection of its own, and write all of its rows."""
     connection = await connect(owner_of(settings), application=APPLICATION)
     try:
         await connection.execute("SELECT pg_advisory_lock_shared($1)", AT_WORK)
+        await refuse_others(connection, created)
         # Until the switch commits, nothing of this is of use to anybody.
         await connection.execute("SET synchronous_commit = off")
         codec = Codec()
@@ -86,15 +97,19 @@ async def refold_span(settings: Settings, planned: Plan, span: Span, moved: Move
         await connection.close()
 
 
-async def _refold_apart(settings: Settings, planned: Plan, spans: Sequence[Span], processes: int, moved: Moved) -> None:
+async def _refold_apart(
+    settings: Settings, planned: Plan, created: Mapping[str, int], spans: Sequence[Span], moved: Moved
+) -> None:
     context = multiprocessing.get_context("spawn")
     done = context.Array("q", len(spans) + 1, lock=False)  # one more: set to stop
     names = tuple(projection.name for projection in planned.projections)
     loop = asyncio.get_running_loop()
     longest_first = sorted(enumerate(spans), key=lambda numbered: -numbered[1].events)
+    processes = min(settings.replay.processes, len(spans))
     with ProcessPoolExecutor(processes, context, _start, (done, os.getpid())) as pool:
         pending = {
-            loop.run_in_executor(pool, _refold_in_process, settings, names, span, slot) for slot, span in longest_first
+            loop.run_in_executor(pool, _refold_in_process, settings, names, created, span, slot)
+            for slot, span in longest_first
         }
         try:
             while pending:
@@ -123,11 +138,13 @@ def _start(done: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _refold_in_process(settings: Settings, names: Sequence[str], span: Span, slot: int) -> None:
+def _refold_in_process(
+    settings: Settings, names: Sequence[str], created: Mapping[str, int], span: Span, slot: int
+) -> None:
     def moved(events: int) -> None:
         _done[slot] = events
         if _done[-1] or os.getppid() != _parent:
             raise Halt("the replay was given up")
 
     planned = plan(projection for projection in load() if projection.name in names)
-    asyncio.run(refold_span(settings, planned, span, moved))
+    asyncio.run(refold_span(settings, planned, created, span, moved))

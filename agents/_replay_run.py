@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import asyncpg
 
-from sitelog.agents._refold import APPLICATION, Span, counting_on, refold
+from sitelog.agents._refold import APPLICATION, AT_WORK, Span, counting_on, refold
 from sitelog.agents._replay_topic import Stretch, TopicFold
 from sitelog.projections import _read_models, _switch
 from sitelog.projections._compare import Difference, compare
@@ -60,7 +60,10 @@ class Order:
 
 
 class ReplayRun:
-    """One replay, over a connection of the owner's. `planned` has more read models than are ordered where it must."""
+    """One replay, over a connection of the owner's that nobody shares REPLAYING and AT_WORK with.
+
+    `planned` has more read models than are ordered where it must.
+    """
 
     def __init__(
         self, settings: Settings, planned: Plan, order: Order, connection: asyncpg.Connection, progress: Progress
@@ -74,6 +77,7 @@ class ReplayRun:
         self._chosen = [table for table in self._tables if table.projection.name in order.read_models]
         self._connection = connection
         self._progress = progress
+        self._created: dict[str, int] = {}
         self._done: dict[LogPartition, int] = {}
         self.events = 0
 
@@ -84,7 +88,8 @@ class ReplayRun:
             await _switch.refuse_extras(connection, self._chosen)
         await _switch.drop_fresh(connection, self._tables)
         try:
-            await _switch.create_fresh(connection, self._tables)
+            self._created = await _switch.create_fresh(connection, self._tables)
+            await connection.execute("SELECT pg_advisory_unlock($1)", AT_WORK)
             if self._order.source == "topic":
                 await self._fold_topics()
             await self._catch_up()
@@ -139,7 +144,7 @@ class ReplayRun:
                 return
             before = self.events
             self._count(folded)
-            await refold(self._settings, self.planned, folded, counting_on(self._tell, before))
+            await refold(self._settings, self.planned, self._created, folded, counting_on(self._tell, before))
             self._done |= {span.part: span.until for span in spans}
 
     def _count(self, spans: Iterable[Span]) -> None:
@@ -209,7 +214,10 @@ class ReplayRun:
         try:
             async with connection.transaction():
                 await connection.execute("SELECT set_config('lock_timeout', $1, TRUE)", f"{lock_seconds * 1000:.0f}ms")
+                # The lock that keeps other replays away is another connection's, and may be lost by now.
+                await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", AT_WORK)
                 await connection.execute(HOLD_WORKERS)
+                await _switch.refuse_others(connection, self._created)
                 log_seqs = await self._fold_rest(connection)
                 await _switch.switch(connection, self._chosen)
                 await _read_models.built(connection, [table.projection for table in self._chosen], log_seqs)

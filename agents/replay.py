@@ -74,11 +74,10 @@ async def replay(
 
 @asynccontextmanager
 async def _alone(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    """Connect as the owner, with a lock that one replay at a time can have."""
+    """Connect as the owner, with the lock that one replay at a time can have, and alone with AT_WORK."""
     async with session(owner_of(settings), application=APPLICATION) as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", REPLAYING):
             raise Halt("another replay is at work in this database: wait for its end")
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", AT_WORK):
             raise Halt("processes of a replay that was killed are still at work: try again in a moment")
-        await connection.execute("SELECT pg_advisory_unlock($1)", AT_WORK)
         yield connection

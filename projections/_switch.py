@@ -1,6 +1,6 @@
 """Puts fresh tables in the place of those in use, in the caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -89,6 +89,9 @@ FROM pg_constraint
 WHERE conrelid = $1::regclass AND conindid = 0 AND starts_with(conname, $2)
 """
 
+OIDS: Final = """
+SELECT relname::text, oid::bigint FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY ($1)
+"""
 
 # now() is when the transaction began, and a worker may have moved a position in that very microsecond.
 TOUCH: Final = """
@@ -103,10 +106,28 @@ async def drop_fresh(connection: Any, tables: Iterable[Table]) -> None:
         await connection.execute(f"DROP TABLE IF EXISTS public.{table.name}{NEXT}")
 
 
-async def create_fresh(connection: Any, tables: Iterable[Table]) -> None:
-    """Create the fresh tables, empty and with a primary key only; the rest is `finish_fresh`'s."""
-    for table in tables:
-        await connection.execute(Table(table.projection, NEXT).create_sql)
+async def create_fresh(connection: Any, tables: Iterable[Table]) -> dict[str, int]:
+    """Create the fresh tables, empty and with a primary key only; the rest is `finish_fresh`'s. Return their oids."""
+    fresh = [Table(table.projection, NEXT) for table in tables]
+    for table in fresh:
+        await connection.execute(table.create_sql)
+    return await _oids(connection, [table.name for table in fresh])
+
+
+async def refuse_others(connection: Any, created: Mapping[str, int]) -> None:
+    """Raise Halt unless the fresh tables are those created with these oids: another replay's are named like them."""
+    found = await _oids(connection, created)
+    for name, oid in created.items():
+        if found.get(name) != oid:
+            raise Halt(
+                f"another replay has taken over, as this one has lost its lock: expected {name} to be the table "
+                f"{oid} that this one created, found {found.get(name, 'none')}. This one has switched nothing: when "
+                "the other has ended, run it again"
+            )
+
+
+async def _oids(connection: Any, names: Iterable[str]) -> dict[str, int]:
+    return {row[0]: row[1] for row in await connection.fetch(OIDS, list(names))}
 
 
 async def finish_fresh(connection: Any, tables: Iterable[Table]) -> None:

@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from sitelog.agents import _refold
+from sitelog.agents import _refold, _replay_run
+from sitelog.agents._replay_run import ReplayRun
 from sitelog.agents.replay import REPLAYING, replay
 from sitelog.deploy.postgres import connect_as_superuser
-from sitelog.projections import _install
+from sitelog.projections import _install, _switch
 from sitelog.projections._database import connect
 from sitelog.projections._install import install, owner_of
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._projection import History, Projection
 from sitelog.projections._read_models import PROJECTOR
+from sitelog.projections._rebuild import LogPartition
 from sitelog.projections._registry import Plan, plan
 from sitelog.streams.errors import ConfigError, Halt
 from sitelog.streams.events import SiteUpdated, SiteValues
@@ -269,6 +271,70 @@ async def test_a_process_of_a_killed_replay_is_waited_for(written: Written) -> N
     await written.connection.execute("SELECT pg_advisory_lock_shared($1)", _refold.AT_WORK)
     with pytest.raises(Halt, match="processes of a replay that was killed"):
         await replay(written.settings, LOADED)
+
+
+class Stop:
+    """Where something stops until it is let go on, the first time that it comes there."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    def before(self, function: Any) -> Any:
+        async def stopped(*args: Any) -> Any:
+            first = not self.reached.is_set()
+            self.reached.set()
+            if first:
+                await self.go_on.wait()
+            return await function(*args)
+
+        return stopped
+
+
+async def test_a_replay_that_has_lost_its_lock_leaves_the_tables_of_another_alone(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = "SELECT count(*) FROM customer_sites"
+    before = await written.connection.fetchval(count)
+    switching, folding = Stop(), Stop()
+    monkeypatch.setattr(ReplayRun, "_try_switch", switching.before(ReplayRun._try_switch))
+    first = asyncio.create_task(replay(written.settings, LOADED))
+    await switching.reached.wait()
+    await written.watching.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'sitelog replay'"
+    )
+    monkeypatch.setattr(_replay_run, "refold", folding.before(_refold.refold))
+    second = asyncio.create_task(replay(written.settings, LOADED))
+    await folding.reached.wait()
+    switching.go_on.set()
+    with pytest.raises(Halt, match=r"another replay has taken over.* expected contacts_v1_next to be the table \d+"):
+        await first
+    assert await written.connection.fetchval(count) == before
+    folding.go_on.set()
+    assert (await second).switched
+    assert await compare(written.connection, written.log.oracle) == []
+
+
+async def test_so_does_a_process_of_it(written: Written) -> None:
+    span = _refold.Span(LogPartition(1, "customer-sites-events", 0), 0, 1)
+    with pytest.raises(Halt, match=r"another replay has taken over.* the table 5 that this one created, found none"):
+        await _refold.refold(written.settings, LOADED, {"contacts_v1_next": 5}, [span], lambda _: None)
+
+
+async def test_until_its_tables_are_there_a_replay_is_alone(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise what is left of another would look at its own tables, and write into the new ones."""
+    shared = "SELECT pg_try_advisory_xact_lock_shared($1)"
+    creating, folding = Stop(), Stop()
+    monkeypatch.setattr(_switch, "create_fresh", creating.before(_switch.create_fresh))
+    monkeypatch.setattr(_replay_run, "refold", folding.before(_refold.refold))
+    replaying = asyncio.create_task(replay(written.settings, LOADED))
+    await creating.reached.wait()
+    assert not await written.watching.fetchval(shared, _refold.AT_WORK)
+    creating.go_on.set()
+    await folding.reached.wait()
+    assert await written.watching.fetchval(shared, _refold.AT_WORK)
+    folding.go_on.set()
+    await replaying
 
 
 async def test_a_reader_that_does_not_end_is_left_alone_and_the_replay_gives_up(written: Written) -> None:

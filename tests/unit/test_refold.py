@@ -34,7 +34,7 @@ def moved(monkeypatch: pytest.MonkeyPatch, slot: int) -> None:
         args[-1](20)
 
     monkeypatch.setattr(_refold, "refold_span", refold_span)
-    _refold._refold_in_process(None, ["contacts"], SPAN, slot)  # type: ignore[arg-type]
+    _refold._refold_in_process(None, ["contacts"], {}, SPAN, slot)  # type: ignore[arg-type]
 
 
 def test_it_says_how_far_it_is(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
