@@ -195,6 +195,8 @@ class ReplayRun:
             except Exception as error:
                 if not (transient(error) or isinstance(error, UnavailableError)):
                     raise
+                if await self._switched():
+                    return
                 reason, problem = f"{type(error).__name__}: {error}", error
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, limits.switch_lock_seconds)
@@ -206,6 +208,13 @@ class ReplayRun:
                     "keeps them, such as a long query or a transaction that was left open, and replay again"
                 ) from problem
             await self._catch_up()
+
+    async def _switched(self) -> bool:
+        """Tell whether an attempt came through, and only Postgres's answer was lost."""
+        # The attempt shares this lock until Postgres is done with it, which may be later than we are.
+        await self._connection.execute("SELECT pg_advisory_lock($1)", AT_WORK)
+        await self._connection.execute("SELECT pg_advisory_unlock($1)", AT_WORK)
+        return await _switch.in_use(self._connection, self._created, self._chosen)
 
     async def _try_switch(self, lock_seconds: float) -> None:
         # A worker's timeouts: if this process is suspended now, Postgres gives its locks back.

@@ -126,6 +126,12 @@ async def refuse_others(connection: Any, created: Mapping[str, int]) -> None:
             )
 
 
+async def in_use(connection: Any, created: Mapping[str, int], tables: Iterable[Table]) -> bool:
+    """Tell whether the tables in use are those that were created with these oids: `switch` has been committed."""
+    wanted = {table.name: created[Table(table.projection, NEXT).name] for table in tables}
+    return await _oids(connection, wanted) == wanted
+
+
 async def _oids(connection: Any, names: Iterable[str]) -> dict[str, int]:
     return {row[0]: row[1] for row in await connection.fetch(OIDS, list(names))}
 

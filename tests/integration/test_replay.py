@@ -359,6 +359,49 @@ async def test_a_reader_that_ends_is_waited_for(written: Written) -> None:
     assert await written.table() != before
 
 
+async def test_a_switch_whose_commit_nobody_answered_is_a_switch(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = ReplayRun._try_switch
+    attempts = 0
+
+    async def unanswered(self: ReplayRun, seconds: float) -> None:
+        nonlocal attempts
+        attempts += 1
+        await original(self, seconds)
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    monkeypatch.setattr(ReplayRun, "_try_switch", unanswered)
+    before = await written.table()
+    assert (await replay(written.settings, LOADED)).switched
+    assert attempts == 1
+    assert await written.table() != before
+    assert await compare(written.connection, written.log.oracle) == []
+
+
+async def test_a_commit_that_is_still_under_way_is_waited_for(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = ReplayRun._try_switch
+    late: list[asyncio.Task[None]] = []
+
+    async def out_of_sight(self: ReplayRun, seconds: float) -> None:
+        if not late:
+            switch = _switch.switch
+            switching = Stop()
+            monkeypatch.setattr(_switch, "switch", switching.before(switch))
+            late.append(asyncio.create_task(original(self, seconds)))
+            await switching.reached.wait()
+            asyncio.get_running_loop().call_later(0.3, switching.go_on.set)
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        await original(self, seconds)
+
+    monkeypatch.setattr(ReplayRun, "_try_switch", out_of_sight)
+    assert (await replay(written.settings, LOADED)).switched
+    await late[0]
+    assert await compare(written.connection, written.log.oracle) == []
+
+
 async def test_a_worker_waits_for_the_switch_and_goes_on_in_the_new_tables(written: Written) -> None:
     """Its statements are prepared, its events come between the fold and the switch."""
     reading = written.connection.transaction()
