@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ async def _refold_apart(
     loop = asyncio.get_running_loop()
     longest_first = sorted(enumerate(spans), key=lambda numbered: -numbered[1].events)
     processes = min(settings.replay.processes, len(spans))
-    with ProcessPoolExecutor(processes, context, _start, (done, os.getpid())) as pool:
+    with ProcessPoolExecutor(processes, context, _start, (done,)) as pool:
         pending = {
             loop.run_in_executor(pool, _refold_in_process, settings, names, created, span, slot)
             for slot, span in longest_first
@@ -125,17 +126,25 @@ async def _refold_apart(
 
 
 _done: Any = None
-_parent = 0
 
 
-def _start(done: Any, parent: int) -> None:
+def _start(done: Any) -> None:
     """Take what a new process shares with the one that started it."""
-    global _done, _parent
-    _done, _parent = done, parent
+    global _done  # noqa: PLW0603 - what is shared can only come at its start
+    _done = done
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Folding makes millions of objects and no cycles: looking for some would cost a quarter of the time.
     gc.disable()
     # A Ctrl-C is for the replay, which then tells its processes to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """End this process where the replay was killed: one without work waits for more of it, and would for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _refold_in_process(
@@ -143,7 +152,7 @@ def _refold_in_process(
 ) -> None:
     def moved(events: int) -> None:
         _done[slot] = events
-        if _done[-1] or os.getppid() != _parent:
+        if _done[-1]:
             raise Halt("the replay was given up")
 
     planned = plan(projection for projection in load() if projection.name in names)

@@ -2,9 +2,12 @@
 
 import gc
 import multiprocessing
-import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,19 @@ from sitelog.streams.errors import Halt
 
 SPAN = _refold.Span(LogPartition(1, "customer-sites-events", 0), 10, 30)
 
+PARENT = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from sitelog.agents import _refold
+
+context = multiprocessing.get_context("spawn")
+with ProcessPoolExecutor(1, context, _refold._start, (context.Array("q", 1, lock=False),)) as pool:
+    print(pool.submit(os.getpid).result(), flush=True)
+    if sys.argv[1] == "busy":
+        pool.submit(time.sleep, 60)
+    time.sleep(60)
+"""
+
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -22,9 +38,9 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(gc, "disable", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     done = multiprocessing.get_context("spawn").Array("q", 3, lock=False)
-    _refold._start(done, os.getppid())
+    _refold._start(done)
     yield done
-    _refold._start(None, 0)
+    _refold._start(None)
 
 
 def moved(monkeypatch: pytest.MonkeyPatch, slot: int) -> None:
@@ -48,10 +64,26 @@ def test_it_stops_when_it_is_told_to(shared: Any, monkeypatch: pytest.MonkeyPatc
         moved(monkeypatch, 0)
 
 
-def test_it_stops_when_its_parent_is_gone(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    _refold._start(shared, -1)
-    with pytest.raises(Halt, match="given up"):
-        moved(monkeypatch, 0)
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_ends_with_its_parent_also_while_it_has_nothing_to_do(*, busy: bool) -> None:
+    command = [sys.executable, "-c", PARENT, "busy" if busy else "idle"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc", parent.stdout.readline().strip())
+        assert runs(child)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while runs(child):
+        assert time.monotonic() < deadline, f"{child} still runs"
+        time.sleep(0.02)
+
+
+def runs(process: Path) -> bool:
+    """Tell whether it does: one that has ended may wait for somebody who reaps it."""
+    try:
+        return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_span_knows_how_many_events_it_has() -> None:
