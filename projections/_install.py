@@ -55,6 +55,21 @@ FROM information_schema.columns
 WHERE table_schema = 'public' AND table_name = $1
 """
 
+# What somebody has made of a view by hand is theirs, as long as it doesn't show another version instead of this one.
+SHOWN: Final = """
+SELECT
+    m.read_model,
+    min(t.relname::text) FILTER (WHERE t.relname ~ ('^' || m.read_model || '_v[0-9]+$')) AS shown
+FROM unnest($1::text[], $2::text[]) AS m(read_model, own)
+JOIN pg_class AS v ON v.relname = m.read_model AND v.relnamespace = 'public'::regnamespace
+JOIN pg_rewrite AS r ON r.ev_class = v.oid
+JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class AS t ON t.oid = d.refobjid
+GROUP BY m.read_model
+HAVING NOT bool_or(t.relname = m.own)
+ORDER BY m.read_model
+"""
+
 
 def owner_of(settings: Settings) -> DatabaseSettings:
     """Return how to connect as the role that may change tables. Raises ConfigError where none is configured."""
@@ -116,9 +131,27 @@ async def create_table(connection: Any, projection: Projection[Any]) -> None:
 
 
 async def check(connection: Any, projections: Sequence[Projection[Any]]) -> None:
-    """Raise Halt, saying what to do, unless the database has this code's schema and whole read models."""
+    """Raise Halt, saying what to do, unless the database has this code's schema, and whole read models in its views."""
     await check_tables(connection, projections)
     await refuse_incomplete(connection, projections)
+    await _refuse_other_version_shown(connection, projections)
+
+
+async def _refuse_other_version_shown(connection: Any, projections: Sequence[Projection[Any]]) -> None:
+    """Raise Halt where a view shows a version that this code's workers don't write: readers would see it grow old.
+
+    Of a read model that has all of the log that is wrong for certain; one that has not waits for its replay.
+    """
+    own = {projection.name: projection.table for projection in projections}
+    rows = await connection.fetch(SHOWN, list(own), list(own.values()))
+    wrong = {row["read_model"]: row["shown"] for row in rows if row["shown"]}
+    if wrong:
+        views = ", ".join(f"{name} shows {shown}, expected {own[name]}" for name, shown in wrong.items())
+        raise Halt(
+            f"views that show the table of another version: {views}. Another release has built it, and no worker of "
+            "this one writes it. Install that release again, or to go on with this one, run "
+            f"`sitelog replay {' '.join(wrong)}`"
+        )
 
 
 async def check_tables(connection: Any, projections: Sequence[Projection[Any]]) -> None:

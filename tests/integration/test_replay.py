@@ -21,7 +21,7 @@ from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._rebuild import LogPartition
 from sitelog.projections._registry import Plan, plan
 from sitelog.streams.errors import ConfigError, Halt
-from sitelog.streams.events import SiteUpdated, SiteValues
+from sitelog.streams.events import ContactAdded, SiteUpdated, SiteValues
 from sitelog.streams.settings import Settings
 from tests.commands import config_file, sitelog
 from tests.conftest import Services
@@ -562,20 +562,25 @@ async def test_a_new_read_model_is_whole_after_its_replay(written: Written) -> N
     )
 
 
-async def test_another_version_takes_the_view_over_when_it_is_built(written: Written) -> None:
+def next_release() -> Plan:
+    """Every read model, one of them in another version with other columns."""
+
     class Contact(NamedTuple):
         site_id: str
         contact_id: str
         mail: str | None
 
     second: Projection[Any] = Projection(name="contacts", version=2, key=("site_id", "contact_id"), row=Contact)
-    from sitelog.streams.events import ContactAdded  # noqa: PLC0415
 
     @second.creates(ContactAdded)
     def add(event: ContactAdded) -> Contact:
         return Contact(event.site_id, event.contact_id, event.contact.email)
 
-    planned = plan([*(p for p in LOADED.projections if p.name != "contacts"), second])
+    return plan([*(p for p in LOADED.projections if p.name != "contacts"), second])
+
+
+async def test_another_version_takes_the_view_over_when_it_is_built(written: Written) -> None:
+    planned = next_release()
     await install(written.settings, planned.projections)
     assert "email" in dict(await written.connection.fetchrow("SELECT * FROM contacts"))
     await written.connection.execute("GRANT UPDATE (site_id, email) ON contacts TO PUBLIC")
@@ -587,6 +592,37 @@ async def test_another_version_takes_the_view_over_when_it_is_built(written: Wri
     assert await claim(written, planned)
     assert await written.connection.fetchval("SELECT has_table_privilege('readonly_user', 'contacts', 'SELECT')")
     assert await written.connection.fetchval("SELECT count(*) FROM contacts_v1") > 0
+
+
+async def test_a_release_whose_version_the_view_does_not_show_is_refused_until_it_is_replayed(
+    written: Written,
+) -> None:
+    new = next_release()
+    owner = await connect(owner_of(written.settings))
+    await install(written.settings, new.projections)
+    await _install.check(owner, LOADED.projections)  # the old one goes on until the new one is built
+    with pytest.raises(Halt, match=r"read models without a part of the log: contacts_v2 .*sitelog replay contacts"):
+        await _install.check(owner, new.projections)
+    await replay(written.settings, new, ["contacts"])
+    await _install.check(owner, new.projections)
+    await install(written.settings, LOADED.projections)
+    with pytest.raises(
+        Halt, match=r"contacts shows contacts_v2, expected contacts_v1\. .*run `sitelog replay contacts`"
+    ):
+        await _install.check(owner, LOADED.projections)
+    await replay(written.settings, LOADED, ["contacts"])
+    await _install.check(owner, LOADED.projections)
+    assert "email" in dict(await written.connection.fetchrow("SELECT * FROM contacts"))
+    assert await compare(written.connection, written.log.oracle) == []
+    await owner.close()
+
+
+async def test_a_view_that_somebody_has_extended_is_theirs(written: Written) -> None:
+    await written.connection.execute("DROP VIEW contacts, territories")
+    await written.connection.execute("CREATE TABLE contacts_v2 (LIKE contacts_v1)")
+    await written.connection.execute("CREATE VIEW contacts AS TABLE contacts_v1 UNION ALL TABLE contacts_v2")
+    await written.connection.execute("CREATE VIEW territories AS TABLE customer_sites_v1")
+    await _install.check(written.connection, LOADED.projections)
 
 
 async def test_the_command_line_says_what_came_out(written: Written, services: Services) -> None:
