@@ -73,6 +73,7 @@ class ReplayRun:
         # What the worker put aside depended on every read model.
         self.planned = planned if order.source == "topic" else planned.named(order.read_models)
         self._topics = {event.topic for event, handlers in self.planned.handlers.items() if handlers}
+        self._known = [Table(projection) for projection in planned.projections]
         self._tables = [Table(projection) for projection in self.planned.projections]
         self._chosen = [table for table in self._tables if table.projection.name in order.read_models]
         self._connection = connection
@@ -86,7 +87,8 @@ class ReplayRun:
         connection = self._connection
         if not self._order.verify:
             await _switch.refuse_extras(connection, self._chosen)
-        await _switch.drop_fresh(connection, self._tables)
+        # Also of read models that this one doesn't build: whoever left them may never run again.
+        await _switch.drop_fresh(connection, self._known)
         try:
             self._created = await _switch.create_fresh(connection, self._tables)
             await connection.execute("SELECT pg_advisory_unlock($1)", AT_WORK)

@@ -261,6 +261,12 @@ async def test_what_a_killed_replay_has_left_is_removed_by_the_next(written: Wri
     assert report.differences == ()
 
 
+async def test_so_is_that_of_read_models_which_the_next_does_not_build(written: Written) -> None:
+    await written.connection.execute("CREATE TABLE contacts_v1_next (LIKE contacts_v1)")
+    await replay(written.settings, LOADED, ["territories"])
+    assert await written.connection.fetch(FRESH) == []
+
+
 async def test_one_replay_at_a_time(written: Written) -> None:
     await written.connection.execute("SELECT pg_advisory_lock($1)", REPLAYING)
     with pytest.raises(Halt, match="another replay is at work"):
