@@ -1,6 +1,6 @@
 """Folds the topics themselves: every record from offset 0, taken as the worker took it, held against the log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,6 +16,7 @@ from sitelog.projections._parked import Status
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._rebuild import FreshRows
 from sitelog.projections._registry import Plan
+from sitelog.streams._event import Event
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Park, UnavailableError
@@ -131,8 +132,7 @@ class TopicFold:
         for item in items:
             if item.event is not None and item.offset in lane.refused:
                 item.event, item.problem = None, Park("refused_by_database", lane.refused[item.offset])
-        queued = [item for one in items for item in lane.waiting.get(one.entity_id, ())]
-        await rows.load([item.event for item in (*items, *queued) if item.event is not None])
+        await rows.load(_events(items, lane.waiting))
         until = log_seq + len(items) + sum(map(len, lane.waiting.values()))
         rows.fold.decided = await _conflicts.decided(self._connection, number, log_seq, until)
         now = datetime.now(UTC)
@@ -163,6 +163,12 @@ class TopicFold:
                     f"{part.topic}[{part.partition}] offset {item.offset}, {event.event_type} {event.event_id}: "
                     f"expected log seq {log_seq}, the log has {logged.get(event.event_id, (0, 'none'))[1]}: {_ADVICE}"
                 )
+
+
+def _events(items: Sequence[Item], waiting: Mapping[str, Sequence[Item]]) -> list[Event]:
+    """Return the events of records and of what waits for their entities, each once however many records one has."""
+    queued = [item for entity in {item.entity_id for item in items} for item in waiting.get(entity, ())]
+    return [item.event for item in (*items, *queued) if item.event is not None]
 
 
 _ADVICE: Final = (
