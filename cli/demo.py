@@ -3,6 +3,8 @@
 import asyncio
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -37,16 +39,30 @@ def demo(folder: DirOption = DEFAULT_DIR, changes: ChangesOption = 50_000) -> No
     console = Console()
     began = time.monotonic()
     console.rule("1. Kafka, Postgres and a worker")
-    config = asyncio.run(Stack(folder, os.environ, typer.echo).up(Wanted(workers=1)))
-    settings = load_settings(config, os.environ)
-    right = asyncio.run(_tell(console, settings, changes))
-    console.rule("4. How far behind is each consumer?")
-    _show(console, "lag", config)
-    console.rule(f"5. One site's story: {STORY_SITE}")
-    _show(console, "site", config, STORY_SITE)
+    stack = Stack(folder, os.environ, typer.echo)
+    config = asyncio.run(stack.up(Wanted(workers=1)))
+    # Nothing of the demo may reach a log that the shell's variables point at.
+    with _environment(stack.own_environ()):
+        right = asyncio.run(_tell(console, load_settings(config, os.environ), changes))
+        console.rule("4. How far behind is each consumer?")
+        _show(console, "lag", config)
+        console.rule(f"5. One site's story: {STORY_SITE}")
+        _show(console, "site", config, STORY_SITE)
     _go_on(console, config, time.monotonic() - began)
     if not right:
         raise typer.Exit(EXIT_NO)
+
+
+@contextmanager
+def _environment(kept: Mapping[str, str]) -> Iterator[None]:
+    """Leave this process no other variables than `kept`, as the commands that it runs read its own; then all again."""
+    whole = dict(os.environ)
+    for name in whole.keys() - kept.keys():
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(whole)
 
 
 async def _tell(console: Console, settings: Settings, changes: int) -> bool:

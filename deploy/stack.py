@@ -83,6 +83,11 @@ class Stack:
             await asyncio.to_thread(self._stop)
             await asyncio.to_thread(clear, self.folder)
 
+    def own_environ(self) -> dict[str, str]:
+        """Return the environment without what would lead a client of this stack to another's Kafka or Postgres."""
+        # Capitals don't count in an override's name, nor in this one.
+        return {name: value for name, value in self.environ.items() if not name.upper().startswith(_FOREIGN_OVERRIDES)}
+
     async def _start_services(self, state: StackState) -> None:
         """Start Kafka and Postgres side by side; if one fails, the other is still brought to its end."""
         brokers = "1 broker" if len(state.brokers) == 1 else f"{len(state.brokers)} brokers"
@@ -98,7 +103,7 @@ class Stack:
 
     async def _prepare(self, state: StackState, config: Path) -> None:
         self.say("Creating roles, tables and topics where they are missing")
-        settings = load_settings(config, self._own_environ())
+        settings = load_settings(config, self.own_environ())
         await ensure_database(state)
         await install(settings)
         await create_topics(settings)
@@ -114,10 +119,7 @@ class Stack:
                 ports.append(free_port(besides=state.ports()))
             write_state(self.folder, state)
         self.say(f"Starting {len(ports)} worker{'' if len(ports) == 1 else 's'}")
-        await start_workers(self.folder, ports, config, self._own_environ())
-
-    def _own_environ(self) -> dict[str, str]:
-        return {name: value for name, value in self.environ.items() if not name.startswith(_FOREIGN_OVERRIDES)}
+        await start_workers(self.folder, ports, config, self.own_environ())
 
     def _stop(self) -> list[str]:
         """End whatever was started, without the state file, which may be damaged or gone."""

@@ -1,13 +1,19 @@
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
 
+from sitelog.cli import demo as demo_module
+from sitelog.cli import lag, site
+from sitelog.cli.demo import app as demo
 from sitelog.cli.down import app as down
 from sitelog.cli.status import app as status
 from sitelog.cli.up import app as up
+from sitelog.deploy._configuration import write_configuration
 from sitelog.deploy._folder import locked
 from sitelog.deploy._state import new_state, write_state
+from sitelog.deploy.stack import Stack
 
 
 @pytest.fixture
@@ -76,3 +82,31 @@ def test_what_a_stack_was_made_with_can_not_be_changed_later(run, folder, option
     result = run(up, "--dir", folder, *option)
     assert message in str(result.exception)
     assert "--reset" in str(result.exception)
+
+
+def test_the_demo_stays_in_its_own_stack_whatever_the_shell_points_at(run, folder, monkeypatch):
+    state = new_state(brokers=1)
+    reached = []
+
+    async def up(_stack, _wanted):
+        return write_configuration(folder, state)
+
+    async def tell(_console, settings, *_):
+        reached.append(settings)
+        return True
+
+    async def look(settings, *_, **__):
+        reached.append(settings)
+
+    monkeypatch.setattr(Stack, "up", up)
+    monkeypatch.setattr(demo_module, "_tell", tell)
+    monkeypatch.setattr(lag, "_run", look)
+    monkeypatch.setattr(site, "_tell", look)
+    monkeypatch.setenv("SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS", "kafka.production:9092")
+    monkeypatch.setenv("SITELOG__database_config__PRIMARY__HOST", "postgres.production")
+    monkeypatch.setenv("SITELOG__WORKER__SHUTDOWN_SECONDS", "7")
+    assert run(demo, "--dir", folder).exception is None
+    assert [settings.kafka_config.bootstrap_servers for settings in reached] == [state.bootstrap_servers] * 3
+    assert {settings.database_config.primary.host for settings in reached} == {"127.0.0.1"}
+    assert {settings.worker.shutdown_seconds for settings in reached} == {7}
+    assert os.environ["SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS"] == "kafka.production:9092"
