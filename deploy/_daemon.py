@@ -14,6 +14,7 @@ from typing import Any
 LOG_BYTES_MAX = 10 * 1024 * 1024
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 64 * 1024
+_RECORD_KEYS = {"pid", "identity", "started_at", "log_from"}
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,12 @@ class Daemon:
             return log.read().decode("utf-8", "replace").splitlines()[-count:]
 
     def _read(self) -> dict[str, Any] | None:
+        """Return what the pid file says; None where there is none, or one that isn't ours or was cut off."""
         try:
-            record: dict[str, Any] = json.loads(self.pid_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            record = json.loads(self.pid_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
-        return record
+        return record if isinstance(record, dict) and record.keys() >= _RECORD_KEYS else None
 
     def _rotate(self) -> None:
         """Keep one older log, so that a stack which is started for months doesn't fill the disk."""

@@ -13,9 +13,14 @@ _CONTENT = ("kafka-*", "postgres", "postgres.new", "run", "logs", "state.json*",
 _LOCK = "sitelog.lock"
 
 
+def is_ours(folder: Path) -> bool:
+    """Return whether a stack was ever made there."""
+    return (folder / _LOCK).exists()
+
+
 def require_ours(folder: Path) -> None:
     """Raise ConfigError if the folder is used for something else: a typo in --dir must not mix into it."""
-    if not folder.exists() or (folder / _LOCK).exists():
+    if not folder.exists() or is_ours(folder):
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise ConfigError(f"{folder} exists and isn't a folder that `sitelog up` made. Name another with --dir")

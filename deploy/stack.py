@@ -9,7 +9,7 @@ from sitelog.deploy._configuration import write_configuration
 from sitelog.deploy._daemon import started_daemons
 from sitelog.deploy._database import ensure_database
 from sitelog.deploy._disk import FREE_BYTES_MIN, require_free_space
-from sitelog.deploy._folder import clear, locked, require_ours
+from sitelog.deploy._folder import clear, is_ours, locked, require_ours
 from sitelog.deploy._ports import free_port
 from sitelog.deploy._state import StackState, new_state, read_state, write_state
 from sitelog.deploy._supervisor import supervisor_name
@@ -68,8 +68,11 @@ class Stack:
         """End everything and return the names of what was running; the data stays.
 
         Workers go first, so that they can still commit. Harmless if nothing runs; over after 100 s at the latest.
+        Raises ConfigError if the folder is used for something else.
         """
-        if not self.folder.is_dir():
+        require_ours(self.folder)
+        # The lock would make even an empty folder one of ours, whose content a reset deletes.
+        if not is_ours(self.folder):
             return []
         with locked(self.folder):
             return await asyncio.to_thread(self._stop)

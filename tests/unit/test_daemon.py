@@ -109,9 +109,10 @@ def test_another_process_that_got_the_same_pid_is_neither_taken_for_ours_nor_sig
     stop_together([innocent], [(signal.SIGKILL, 5)])
 
 
-def test_a_half_written_pid_file_counts_as_none(daemon):
+@pytest.mark.parametrize("text", ['{"pid": 1', "{}", '{"pid": 1}', "[]", "1"])
+def test_a_half_written_or_foreign_pid_file_counts_as_none(daemon, text):
     daemon.pid_file.parent.mkdir()
-    daemon.pid_file.write_text('{"pid": 1')
+    daemon.pid_file.write_text(text)
     assert daemon.running() is None
     assert daemon.last_lines(1) == []
 

@@ -55,6 +55,26 @@ def test_down_where_nothing_runs_is_harmless(run, tmp_path, folder):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_down_in_a_folder_that_is_not_ours_is_refused_and_leaves_it_as_it_is(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "foreign.json").write_text("{}")
+    result = run(down, "--dir", tmp_path)
+    assert "isn't a folder that `sitelog up` made" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_down_in_an_empty_folder_does_not_make_it_ours(run, tmp_path):
+    assert "Nothing was running" in run(down, "--dir", tmp_path).output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_down_is_not_ended_by_a_foreign_file_among_the_pid_files(run, folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "foreign.json").write_text("{}")
+    assert "Nothing was running" in run(down, "--dir", folder).output
+    assert (folder / "run" / "foreign.json").exists()
+
+
 def test_reset_lists_what_goes_and_deletes_nothing_without_a_yes(folder):
     result = CliRunner().invoke(up, ["--dir", str(folder), "--reset"], input="n\n")
     assert "  state.json\n" in result.output
