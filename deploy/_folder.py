@@ -26,6 +26,17 @@ def require_ours(folder: Path) -> None:
         raise ConfigError(f"{folder} exists and isn't a folder that `sitelog up` made. Name another with --dir")
 
 
+def take(folder: Path) -> None:
+    """Make the folder, or take over an empty one, or leave one that is ours as it is; raise ConfigError for any other.
+
+    A path with a comma is refused too: to Kafka it would be a list of paths.
+    """
+    require_ours(folder)
+    if "," in str(folder):
+        raise ConfigError(f"expected a folder without a comma in its path, found {folder}. Name another with --dir")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only one who starts or ends anything there; raise UnavailableError if somebody else is at it."""

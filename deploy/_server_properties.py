@@ -7,6 +7,8 @@ from sitelog.deploy._state import BrokerState, StackState
 
 _REPLICAS_WANTED = 3
 _INTERNAL_PARTITIONS = 5
+_ASCII_END = 0x7F
+_ESCAPES = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord("\f"): "\\f"}
 
 
 def server_properties(state: StackState, broker: BrokerState, data: Path) -> str:
@@ -33,7 +35,14 @@ def server_properties(state: StackState, broker: BrokerState, data: Path) -> str
         # A typo in a topic's name must be an error, not a new topic.
         "auto.create.topics.enable": "false",
     }
-    return "".join(f"{name}={value}\n" for name, value in settings.items())
+    return "".join(f"{name}={_escaped(str(value))}\n" for name, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    """Write `value` for Java, which takes such a file for ISO-8859-1, and a backslash for an escape."""
+    units = value.encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(_ESCAPES.get(code) or (chr(code) if code < _ASCII_END else f"\\u{code:04x}") for code in codes)
 
 
 def _durability(replicas: int) -> dict[str, object]:

@@ -57,7 +57,8 @@ async def start_brokers(
             require_free(broker.controller_port, f"Kafka controller {broker.node_id}", "--reset")
         java = find_java(environ)
         jars = await asyncio.to_thread(fetch_jars, environ, say)
-        launcher = _Launcher(folder, state, environ, java=java, jars=jars)
+        # In the locale C a JVM finds no file whose path isn't ASCII.
+        launcher = _Launcher(folder, state, {**environ, "LC_ALL": "C.UTF-8"}, java=java, jars=jars)
         first, *others = missing
         await launcher.ensure_format(first)  # alone: the first time it makes the archive, for the others too
         await asyncio.gather(*(launcher.ensure_format(broker) for broker in others))

@@ -9,7 +9,7 @@ from sitelog.deploy._configuration import write_configuration
 from sitelog.deploy._daemon import started_daemons
 from sitelog.deploy._database import ensure_database
 from sitelog.deploy._disk import FREE_BYTES_MIN, require_free_space
-from sitelog.deploy._folder import clear, is_ours, locked, require_ours
+from sitelog.deploy._folder import clear, is_ours, locked, require_ours, take
 from sitelog.deploy._ports import free_port
 from sitelog.deploy._state import StackState, new_state, read_state, write_state
 from sitelog.deploy._supervisor import supervisor_name
@@ -52,8 +52,7 @@ class Stack:
         Repeating it is harmless. Ended half-way it leaves what it has started, and the next one goes on from there.
         Raises UnavailableError or ConfigError with what to do.
         """
-        require_ours(self.folder)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        take(self.folder)
         with locked(self.folder):
             require_free_space(self.folder, wanted.free_bytes_min)
             state = _settle(read_state(self.folder), wanted)

@@ -3,7 +3,7 @@ from multiprocessing import get_context
 import pytest
 
 from sitelog.deploy._disk import require_free_space
-from sitelog.deploy._folder import clear, content, locked, require_ours
+from sitelog.deploy._folder import clear, content, locked, require_ours, take
 from sitelog.streams.errors import ConfigError, UnavailableError
 
 
@@ -25,6 +25,12 @@ def test_a_new_an_empty_and_an_own_folder_are_taken(tmp_path):
     with locked(tmp_path):
         (tmp_path / "kafka-1").mkdir()
     require_ours(tmp_path)
+
+
+def test_a_folder_with_a_comma_is_refused_which_kafka_would_take_for_two(tmp_path):
+    with pytest.raises(ConfigError, match=r"without a comma in its path, found .*one,two/stack\. Name another"):
+        take(tmp_path / "one,two" / "stack")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_clearing_deletes_the_stack_s_own_things_and_nothing_else(tmp_path):

@@ -121,6 +121,13 @@ def test_three_brokers_keep_three_copies_of_which_two_must_answer(tmp_path, brok
     assert settings["unclean.leader.election.enable"] == "false"
 
 
+def test_a_broker_s_folder_may_have_any_letters(tmp_path):
+    """Java reads the file as ISO-8859-1, and takes a backslash for the beginning of an escape."""
+    text = server_properties(state := new_state(brokers=1), state.brokers[0], tmp_path / "B\\ücher 日本 🎉\n")
+    assert rf"log.dirs={tmp_path}/B\\\u00fccher \u65e5\u672c \ud83c\udf89\n" in text.splitlines()
+    assert text.isascii()
+
+
 def test_a_topic_is_never_created_by_a_typo(tmp_path):
     assert properties(new_state(brokers=1), tmp_path)["auto.create.topics.enable"] == "false"
 
