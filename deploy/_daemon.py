@@ -137,9 +137,10 @@ def _send(daemon: Daemon, number: signal.Signals) -> None:
     if running is None:
         return
     try:
-        if number is signal.SIGKILL:
-            # The whole process group, so that nothing which the process started is left.
-            os.killpg(running.pid, number)
+        # The whole process group, so that nothing which the process started is left. A worker is in its supervisor's,
+        # also when that has gone; what was started in our own group dies alone.
+        if number is signal.SIGKILL and (group := os.getpgid(running.pid)) != os.getpgrp():
+            os.killpg(group, number)
         else:
             os.kill(running.pid, number)
     except ProcessLookupError:

@@ -17,7 +17,7 @@ from sitelog.deploy._workers import start_workers, stop_workers, worker_name
 from sitelog.deploy.kafka import start_brokers, stop_brokers
 from sitelog.deploy.postgres import start_postgres, stop_postgres
 from sitelog.projections._install import install
-from sitelog.streams.errors import ConfigError
+from sitelog.streams.errors import ConfigError, UnavailableError
 from sitelog.streams.settings import load_settings
 from sitelog.streams.topics import create_topics
 
@@ -67,7 +67,7 @@ class Stack:
         """End everything and return the names of what was running; the data stays.
 
         Workers go first, so that they can still commit. Harmless if nothing runs; over after 100 s at the latest.
-        Raises ConfigError if the folder is used for something else.
+        Raises ConfigError if the folder is used for something else, UnavailableError if something can't be ended.
         """
         require_ours(self.folder)
         # The lock would make even an empty folder one of ours, whose content a reset deletes.
@@ -124,13 +124,22 @@ class Stack:
         await start_workers(self.folder, ports, config, self.own_environ())
 
     def _stop(self) -> list[str]:
-        """End whatever was started, without the state file, which may be damaged or gone."""
-        running = [daemon.name for daemon in started_daemons(self.folder) if daemon.running()]
+        """End whatever was started, without the state file, which may be damaged or gone.
+
+        Raises UnavailableError, once all the others have ended, if something lives on.
+        """
+        running = [daemon for daemon in started_daemons(self.folder) if daemon.running()]
         stop_workers(self.folder)
         stop_postgres(self.folder)
         stop_brokers(self.folder)
+        left = [f"{daemon.name} (pid {process.pid})" for daemon in running if (process := daemon.running())]
+        if left:
+            raise UnavailableError(
+                f"not even SIGKILL has ended {', '.join(left)}: a process that waits for a disk ends only when that "
+                "answers. Run `sitelog down` again then"
+            )
         # A worker and its supervisor are one to the reader.
-        return sorted({supervisor_name(name) for name in running})
+        return sorted({supervisor_name(daemon.name) for daemon in running})
 
 
 def _settle(state: StackState | None, wanted: Wanted) -> StackState:

@@ -131,6 +131,14 @@ def test_what_ignores_the_polite_signal_is_killed_with_all_that_it_started(daemo
         _await_group_end(pid)
 
 
+def test_what_was_started_in_our_own_process_group_is_killed_without_us(daemon):
+    daemon.pid_file.parent.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        daemon.record(process.pid)
+        stop_together([daemon], [(signal.SIGKILL, 5)])
+        assert daemon.running() is None
+
+
 def _await_group_end(pid):
     for _ in range(500):
         os.killpg(pid, 0)

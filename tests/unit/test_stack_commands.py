@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from sitelog.cli.down import app as down
 from sitelog.cli.status import app as status
 from sitelog.cli.up import app as up
 from sitelog.deploy._configuration import write_configuration
+from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._folder import locked
 from sitelog.deploy._state import new_state, write_state
 from sitelog.deploy.stack import Stack
@@ -73,6 +75,19 @@ def test_down_is_not_ended_by_a_foreign_file_among_the_pid_files(run, folder):
     (folder / "run" / "foreign.json").write_text("{}")
     assert "Nothing was running" in run(down, "--dir", folder).output
     assert (folder / "run" / "foreign.json").exists()
+
+
+def test_what_can_not_be_ended_is_named_and_nothing_is_deleted_beneath_it(run, folder):
+    """No step of `down` ends a daemon with this name, as none ends a process that hangs in the kernel."""
+    undying = Daemon(folder, "undying")
+    pid = undying.start(["sleep", "60"], os.environ).pid
+    for app, options in ((down, ()), (up, ("--reset", "--yes"))):
+        result = run(app, "--dir", folder, *options)
+        assert f"not even SIGKILL has ended undying (pid {pid})" in str(result.exception)
+        assert "Ended" not in result.output
+    assert (folder / "state.json").exists()
+    stop_together([undying], [(signal.SIGKILL, 5)])
+    assert "Nothing was running" in run(down, "--dir", folder).output
 
 
 def test_reset_lists_what_goes_and_deletes_nothing_without_a_yes(folder):

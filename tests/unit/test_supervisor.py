@@ -84,6 +84,20 @@ async def test_a_worker_that_does_not_end_is_killed_after_its_grace(supervised, 
     assert worker_daemon(tmp_path, "w").running() is None
 
 
+async def test_a_worker_whose_supervisor_was_killed_is_killed_if_it_does_not_end(supervised, tmp_path):
+    """It is in the process group of its supervisor, which nobody leads any more."""
+    supervisor = supervised(
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    await until(lambda: "deaf" in supervisor.last_lines(5))
+    os.kill(supervisor.running().pid, signal.SIGKILL)
+    await until(lambda: supervisor.running() is None)
+    worker = worker_daemon(tmp_path, "w")
+    assert worker.running()
+    stop_together([worker], [(signal.SIGTERM, 0.1), (signal.SIGKILL, 5)])
+    assert worker.running() is None
+
+
 async def test_being_ended_during_a_pause_ends_it_at_once(supervised):
     supervisor = supervised("raise SystemExit(1)")
     await until(lambda: "w ended with status 1; start 2 follows in 1 s" in supervisor.last_lines(5))
