@@ -1,5 +1,6 @@
 """Processes that outlive the command which started them, found again by pid and start time."""
 
+import errno
 import json
 import os
 import signal
@@ -11,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sitelog.deploy._disk import FREE_SOME
+from sitelog.streams.errors import UnavailableError
+
 LOG_BYTES_MAX = 10 * 1024 * 1024
 _POLL_SECONDS = 0.02
 _TAIL_BYTES = 64 * 1024
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _RECORD_KEYS = {"pid", "identity", "started_at", "log_from"}
 
 
@@ -36,7 +41,8 @@ class Daemon:
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> Running:
         """Start `command` in a session of its own, its output appended to the log.
 
-        Raises OSError when the program can't be executed. The caller has made sure that none is running.
+        Raises OSError when the program can't be executed, UnavailableError when its pid can't be noted: then it doesn't
+        run either, as nobody would find it again. The caller has made sure that none is running.
         """
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +61,13 @@ class Daemon:
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
         )
-        return self.record(pid, log_from=log_from)
+        try:
+            return self.record(pid, log_from=log_from)
+        except OSError as error:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            advice = f". {FREE_SOME}" if error.errno in _FULL else ""
+            raise UnavailableError(f"{self.name} can't be started without its pid file: {error}{advice}") from error
 
     def record(self, pid: int, *, log_from: int = 0) -> Running:
         """Write the pid file of a process that was started as this daemon; its log begins at byte `log_from`."""

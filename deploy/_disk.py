@@ -8,6 +8,7 @@ from sitelog.streams.errors import UnavailableError
 _MIB = 1024 * 1024
 # Postgres preallocates its log in steps of 16 MB and Kafka its indexes, before a single event is kept.
 FREE_BYTES_MIN = 1024 * _MIB
+FREE_SOME = "The disk is full: free some space, then run `sitelog up` again"
 
 
 def require_free_space(folder: Path, bytes_min: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sitelog.deploy._daemon import Daemon
+from sitelog.deploy._disk import FREE_SOME
 from sitelog.streams.errors import UnavailableError
 
 _POLL_SECONDS = 0.05
@@ -22,7 +23,7 @@ class Advice:
     what_to_do: str
 
 
-DISK_FULL = Advice("No space left on device", "The disk is full: free some space, then run `sitelog up` again")
+DISK_FULL = Advice("No space left on device", FREE_SOME)
 
 
 async def until_ready(

@@ -9,7 +9,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,7 +75,8 @@ async def supervise(folder: Path, name: str, grace_seconds: float, command: Sequ
     while True:
         started = time.monotonic()
         process = await asyncio.create_subprocess_exec(*command)
-        worker_daemon(folder, name).record(process.pid)
+        with _reported(name, f"its pid {process.pid}"):
+            worker_daemon(folder, name).record(process.pid)
         await _first(process.wait(), stop.wait())
         if process.returncode is None:
             return await _end(process, grace_seconds)
@@ -83,7 +85,8 @@ async def supervise(folder: Path, name: str, grace_seconds: float, command: Sequ
             return process.returncode
         pause = next_pause(pause, time.monotonic() - started)
         restarts = Restarts(restarts.count + 1, process.returncode)
-        _note(folder, name, restarts)
+        with _reported(name, f"its restart {restarts.count}"):
+            _note(folder, name, restarts)
         _say(name, f"ended with status {process.returncode}; start {restarts.count + 1} follows in {pause:g} s")
         if await _set_within(stop, pause):
             return 0
@@ -114,6 +117,15 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
+@contextmanager
+def _reported(name: str, what: str) -> Iterator[None]:
+    """Say what can't be noted, and go on: a full disk is no reason to leave a worker without a supervisor."""
+    try:
+        yield
+    except OSError as error:
+        _say(name, f"can't note {what}: {error}")
+
+
 def _note(folder: Path, name: str, restarts: Restarts) -> None:
     path = _restarts_path(folder, name)
     scratch = path.with_suffix(".new")
@@ -126,8 +138,9 @@ def _restarts_path(folder: Path, name: str) -> Path:
 
 
 def _say(name: str, what: str) -> None:
-    """Write to the log that supervisor and worker share."""
-    print(f"{name} {what}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the log
+    """Write to the log that supervisor and worker share, unless its disk is full."""
+    with suppress(OSError):
+        print(f"{name} {what}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the log
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sitelog.deploy._daemon import LOG_BYTES_MAX, Daemon, started_daemons, stop_together
+from sitelog.streams.errors import UnavailableError
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 
@@ -49,6 +51,24 @@ def test_a_program_that_does_not_exist_is_an_error_and_leaves_no_pid_file(daemon
     with pytest.raises(FileNotFoundError):
         daemon.start(["/nowhere/at/all"], os.environ)
     assert not daemon.is_expected()
+
+
+def test_a_process_whose_pid_can_not_be_noted_is_not_left_behind(daemon, tmp_path):
+    """As on a full disk, but by a folder in the scratch file's place."""
+    daemon.pid_file.with_suffix(".new").mkdir(parents=True)
+    with pytest.raises(UnavailableError, match=r"sleeper can't be started without its pid file: .*Is a directory"):
+        daemon.start(["sh", "-c", f"sleep 1; touch {tmp_path}/lived"], os.environ)
+    time.sleep(1.2)
+    assert not (tmp_path / "lived").exists()
+
+
+def test_a_full_disk_is_named_with_what_to_do(daemon, monkeypatch):
+    def record(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Daemon, "record", record)
+    with pytest.raises(UnavailableError, match=r"No space left on device\. The disk is full: free some space"):
+        daemon.start(["sleep", "60"], os.environ)
 
 
 def test_a_dead_process_is_not_running_though_nobody_has_waited_for_it_but_is_still_expected(daemon):

@@ -1,8 +1,11 @@
 import asyncio
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +56,26 @@ async def test_a_worker_that_is_killed_is_started_again_within_seconds(supervise
 async def test_the_log_says_with_what_it_ended_and_when_it_starts_again(supervised):
     supervisor = supervised("raise SystemExit(75)")
     await until(lambda: "w ended with status 75; start 2 follows in 1 s" in supervisor.last_lines(5))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+@pytest.mark.parametrize("log", ["log", "/dev/full"])
+def test_a_disk_on_which_nothing_can_be_noted_does_not_end_it(tmp_path, log):
+    """Nothing can be noted where the folder `run` is missing, either."""
+    program = "import sys; file = open('starts', 'a+'); file.write('.'); sys.exit(75 if file.tell() == 1 else 0)"
+    command = [sys.executable, "-m", "sitelog.deploy._supervisor", str(tmp_path), "w", "1"]
+    with (tmp_path / log).open("w") as stderr:
+        subprocess.run([*command, sys.executable, "-c", program], cwd=tmp_path, stderr=stderr, timeout=20, check=False)
+    assert (tmp_path / "starts").read_text() == ".."
+    if log == "log":
+        said = [re.sub(r"\d+: .*", "N", line) for line in (tmp_path / log).read_text().splitlines()]
+        assert said == [
+            "w can't note its pid N",
+            "w can't note its restart N",
+            "w ended with status 75; start 2 follows in 1 s",
+            "w can't note its pid N",
+            "w ended with status 0; not started again",
+        ]
 
 
 @pytest.mark.parametrize("status", [0, 2])
