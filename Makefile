@@ -43,8 +43,10 @@ setup: .venv/.compiled ## Install everything into .venv, again when what it is m
 	       echo "error: Python 3.11 or newer is needed, got $${got:-no $(PYTHON)}. Name another one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 	  || { echo "error: Python's venv is needed: $(APT)" >&2; exit 1; }
-	@java=$$({ java -version 2>&1 || true; } | sed -nE '1s/.*version "([0-9]+).*/\1/p'); [ "$${java:-0}" -ge 17 ] \
-	  || { echo "error: Java 17 or newer is needed to run Kafka, got $${java:-none}: $(APT)" >&2; exit 1; }
+	@# As `sitelog up` finds it. JAVA_TOOL_OPTIONS puts a line of its own before the version.
+	@java=$$({ "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 || true; } | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -1); \
+	  [ "$${java:-0}" -ge 17 ] \
+	  || { echo "error: Java 17 or newer is needed to run Kafka, got $${java:-none}: $(APT), or point JAVA_HOME at one" >&2; exit 1; }
 	@command -v mvn >/dev/null \
 	  || { echo "error: Maven is needed to fetch Kafka: $(APT)" >&2; exit 1; }
 	@command -v gcc >/dev/null && $(PYTHON) -c \

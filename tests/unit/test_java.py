@@ -1,4 +1,6 @@
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,43 @@ def test_a_java_that_fails_is_quoted(tmp_path):
 def test_without_maven_the_message_says_how_to_get_it(tmp_path):
     with pytest.raises(UnavailableError, match=r"Maven \(`mvn`\) isn't on the PATH.*apt-get install maven"):
         find_maven({"PATH": str(tmp_path)})
+
+
+def setup_check(tmp_path, **environ):
+    """Run what `make setup` has between asking Python and asking for Maven: its check of Java, and nothing else."""
+    lines = (Path(__file__).parents[2] / "Makefile").read_text().splitlines(keepends=True)
+    head = [line for line in lines if line.startswith(("SHELL :=", ".SHELLFLAGS :=", "APT :="))]
+    begin = next(number for number, line in enumerate(lines) if line.startswith("\t@java="))
+    end = next(number for number, line in enumerate(lines) if line.startswith("\t@command -v mvn"))
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("".join([*head, "check:\n", *lines[begin:end]]))
+    path = f"{tmp_path / 'path'}:{os.environ['PATH']}"
+    rest = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
+    return subprocess.run(
+        ["make", "--no-print-directory", "-f", str(makefile), "check"],
+        env={**rest, "PATH": path, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_make_setup_takes_a_java_that_says_first_which_options_it_has_picked_up(tmp_path):
+    fake(tmp_path / "path", "java", """echo 'Picked up JAVA_TOOL_OPTIONS: -Xmx1g' >&2; echo 'version "17.0.1"' >&2""")
+    done = setup_check(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_make_setup_takes_java_home_s_before_the_path_s_as_up_does(tmp_path):
+    fake(tmp_path / "path", "java", "echo 'version \"11.0.2\"' >&2")
+    fake(tmp_path / "a home" / "bin", "java", "echo 'version \"21\"' >&2")
+    assert setup_check(tmp_path, JAVA_HOME=str(tmp_path / "a home")).returncode == 0
+    refused = setup_check(tmp_path)
+    assert refused.returncode != 0
+    assert "Java 17 or newer is needed to run Kafka, got 11: apt-get install" in refused.stderr
+
+
+def test_make_setup_refuses_where_there_is_no_java(tmp_path):
+    refused = setup_check(tmp_path, JAVA_HOME=str(tmp_path / "nowhere"))
+    assert refused.returncode != 0
+    assert "got none: apt-get install" in refused.stderr
