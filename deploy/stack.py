@@ -73,17 +73,13 @@ class Stack:
         # The lock would make even an empty folder one of ours, whose content a reset deletes.
         if not is_ours(self.folder):
             return []
-        with locked(self.folder):
-            return await asyncio.to_thread(self._stop)
+        return await asyncio.to_thread(self._stop_alone)
 
     async def reset(self) -> None:
         """End everything and delete data, logs and configuration (`_folder.content`); repeating it is harmless."""
         require_ours(self.folder)
-        if not self.folder.is_dir():
-            return
-        with locked(self.folder):
-            await asyncio.to_thread(self._stop)
-            await asyncio.to_thread(clear, self.folder)
+        if self.folder.is_dir():
+            await asyncio.to_thread(self._reset_alone)
 
     def own_environ(self) -> dict[str, str]:
         """Return the environment without what would lead a client of this stack to another's Kafka or Postgres."""
@@ -122,6 +118,16 @@ class Stack:
             write_state(self.folder, state)
         self.say(f"Starting {len(ports)} worker{'' if len(ports) == 1 else 's'}")
         await start_workers(self.folder, ports, config, self.own_environ())
+
+    # Locked in the thread: one that Ctrl-C no longer waits for goes on to its end, and so does its lock.
+    def _stop_alone(self) -> list[str]:
+        with locked(self.folder):
+            return self._stop()
+
+    def _reset_alone(self) -> None:
+        with locked(self.folder):
+            self._stop()
+            clear(self.folder)
 
     def _stop(self) -> list[str]:
         """End whatever was started, without the state file, which may be damaged or gone.

@@ -1,6 +1,8 @@
+import asyncio
 import json
 import os
 import signal
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -11,11 +13,13 @@ from sitelog.cli.demo import app as demo
 from sitelog.cli.down import app as down
 from sitelog.cli.status import app as status
 from sitelog.cli.up import app as up
+from sitelog.deploy import stack as stack_module
 from sitelog.deploy._configuration import write_configuration
 from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._folder import locked
 from sitelog.deploy._state import new_state, write_state
 from sitelog.deploy.stack import Stack
+from sitelog.streams.errors import UnavailableError
 
 
 @pytest.fixture
@@ -145,3 +149,33 @@ def test_the_demo_stays_in_its_own_stack_whatever_the_shell_points_at(run, folde
     assert {settings.database_config.primary.host for settings in reached} == {"127.0.0.1"}
     assert {settings.worker.shutdown_seconds for settings in reached} == {7}
     assert os.environ["SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS"] == "kafka.production:9092"
+
+
+@pytest.mark.parametrize("ending", [Stack.down, Stack.reset])
+async def test_what_ctrl_c_no_longer_waits_for_keeps_the_folder_for_itself(folder, monkeypatch, ending):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stop_workers(_):
+        begun.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(stack_module, "stop_workers", stop_workers)
+    interrupted = asyncio.create_task(ending(Stack(folder, {}, print)))
+    await asyncio.to_thread(begun.wait, 10)
+    interrupted.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await interrupted
+    with pytest.raises(UnavailableError, match="another `sitelog up` or `sitelog down` is at work"), locked(folder):
+        pass
+    go_on.set()
+    async with asyncio.timeout(10):
+        while not _is_unlocked(folder):  # noqa: ASYNC110 - the thread tells nobody
+            await asyncio.sleep(0.01)
+
+
+def _is_unlocked(folder):
+    try:
+        with locked(folder):
+            return True
+    except UnavailableError:
+        return False
