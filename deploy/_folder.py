@@ -29,12 +29,22 @@ def require_ours(folder: Path) -> None:
 def take(folder: Path) -> None:
     """Make the folder, or take over an empty one, or leave one that is ours as it is; raise ConfigError for any other.
 
-    A path with a comma is refused too: to Kafka it would be a list of paths.
+    Only its owner can enter it then: not every file in it is private. A path with a comma is refused too: to Kafka it
+    would be a list of paths.
     """
     require_ours(folder)
     if "," in str(folder):
         raise ConfigError(f"expected a folder without a comma in its path, found {folder}. Name another with --dir")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if is_ours(folder):
+        return
+    try:
+        folder.chmod(0o700)
+    except PermissionError:
+        raise ConfigError(
+            f"expected a folder of your own, which others can't enter, found {folder} of user {folder.stat().st_uid}. "
+            "Name another with --dir"
+        ) from None
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,29 @@ def test_a_folder_with_a_comma_is_refused_which_kafka_would_take_for_two(tmp_pat
     with pytest.raises(ConfigError, match=r"without a comma in its path, found .*one,two/stack\. Name another"):
         take(tmp_path / "one,two" / "stack")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_its_owner_can_enter_a_folder_that_is_new_or_was_empty(tmp_path):
+    (tmp_path / "empty").mkdir(mode=0o755)
+    for name in ("new", "empty"):
+        take(tmp_path / name)
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_its_owner_has_opened_to_others_since_stays_so(tmp_path):
+    with locked(tmp_path):
+        tmp_path.chmod(0o755)
+    take(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_empty_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    def chmod(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with pytest.raises(ConfigError, match=rf"a folder of your own.*found {tmp_path} of user \d+\. Name another"):
+        take(tmp_path)
 
 
 def test_clearing_deletes_the_stack_s_own_things_and_nothing_else(tmp_path):
