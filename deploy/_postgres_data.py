@@ -45,7 +45,7 @@ def ensure_data(data: Path, password: str, binaries: Binaries, environ: Mapping[
     `password` becomes the superuser's. Raises UnavailableError if the folder is something else's or another version's.
     """
     if data.exists():
-        _check_version(data, binaries)
+        require_version(data, binaries)
         return
     scratch = data.with_name(f"{data.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -71,7 +71,8 @@ def ensure_data(data: Path, password: str, binaries: Binaries, environ: Mapping[
     scratch.rename(data)
 
 
-def _check_version(data: Path, binaries: Binaries) -> None:
+def require_version(data: Path, binaries: Binaries) -> None:
+    """Raise UnavailableError if what is in the data folder wasn't written by these programs' version."""
     path = data / "PG_VERSION"
     if not path.exists():
         raise UnavailableError(f"{data} exists and isn't a Postgres data folder. Move it away, or use --dir")

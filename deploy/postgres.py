@@ -9,7 +9,7 @@ import asyncpg
 
 from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._ports import LOOPBACK, require_free
-from sitelog.deploy._postgres_data import SUPERUSER, ensure_data, find_binaries
+from sitelog.deploy._postgres_data import SUPERUSER, ensure_data, find_binaries, require_version
 from sitelog.deploy._ready import DISK_FULL, Advice, until_ready
 from sitelog.deploy._state import StackState
 from sitelog.streams.errors import UnavailableError
@@ -59,6 +59,13 @@ def postgres_daemon(folder: Path) -> Daemon:
     return Daemon(folder, "postgres")
 
 
+def require_postgres(folder: Path, state: StackState, environ: Mapping[str, str]) -> None:
+    """Raise UnavailableError unless the Postgres that `state` names is there and fits the data, if there is any."""
+    binaries = find_binaries(state.postgres_bin, environ)
+    if _data(folder).exists():
+        require_version(_data(folder), binaries)
+
+
 async def start_postgres(folder: Path, state: StackState, environ: Mapping[str, str]) -> list[str]:
     """Start the server unless it runs, and return what was started once it answers queries.
 
@@ -69,7 +76,7 @@ async def start_postgres(folder: Path, state: StackState, environ: Mapping[str, 
     if started:
         require_free(state.postgres_port, "Postgres", "--postgres-port (with --reset)")
         binaries = await asyncio.to_thread(find_binaries, state.postgres_bin, environ)
-        data = folder / "postgres"
+        data = _data(folder)
         await asyncio.to_thread(ensure_data, data, state.superuser_password.get_secret_value(), binaries, environ)
         settings = {**_SETTINGS, "port": str(state.postgres_port)}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -82,6 +89,10 @@ async def start_postgres(folder: Path, state: StackState, environ: Mapping[str, 
 
     await until_ready(daemon, answer, seconds_max=START_SECONDS_MAX, advice=_ADVICE)
     return [daemon.name] if started else []
+
+
+def _data(folder: Path) -> Path:
+    return folder / "postgres"
 
 
 def stop_postgres(folder: Path) -> None:

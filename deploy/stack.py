@@ -15,7 +15,7 @@ from sitelog.deploy._state import StackState, new_state, read_state, write_state
 from sitelog.deploy._supervisor import supervisor_name
 from sitelog.deploy._workers import start_workers, stop_workers, worker_name
 from sitelog.deploy.kafka import start_brokers, stop_brokers
-from sitelog.deploy.postgres import start_postgres, stop_postgres
+from sitelog.deploy.postgres import require_postgres, start_postgres, stop_postgres
 from sitelog.projections._install import install
 from sitelog.streams.errors import ConfigError, UnavailableError
 from sitelog.streams.settings import load_settings
@@ -56,6 +56,9 @@ class Stack:
         with locked(self.folder):
             require_free_space(self.folder, wanted.free_bytes_min)
             state = _settle(read_state(self.folder), wanted)
+            if wanted.postgres_bin is not None:
+                # Before it is remembered: the next `up` would fail by it too.
+                await asyncio.to_thread(require_postgres, self.folder, state, self.environ)
             write_state(self.folder, state)
             await self._start_services(state)
             config = write_configuration(self.folder, state)

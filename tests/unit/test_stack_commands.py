@@ -17,7 +17,8 @@ from sitelog.deploy import stack as stack_module
 from sitelog.deploy._configuration import write_configuration
 from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._folder import locked
-from sitelog.deploy._state import new_state, write_state
+from sitelog.deploy._postgres_data import find_binaries
+from sitelog.deploy._state import new_state, read_state, write_state
 from sitelog.deploy.stack import Stack
 from sitelog.streams.errors import UnavailableError
 
@@ -149,6 +150,20 @@ def test_the_demo_stays_in_its_own_stack_whatever_the_shell_points_at(run, folde
     assert {settings.database_config.primary.host for settings in reached} == {"127.0.0.1"}
     assert {settings.worker.shutdown_seconds for settings in reached} == {7}
     assert os.environ["SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS"] == "kafka.production:9092"
+
+
+def test_a_wrong_postgres_is_not_remembered(run, folder):
+    result = run(up, "--dir", folder, "--postgres-bin", folder / "nowhere")
+    assert "there is no `postgres` in" in str(result.exception)
+    assert read_state(folder).postgres_bin is None
+
+
+def test_a_postgres_of_another_version_than_the_data_s_is_not_remembered(run, folder):
+    (folder / "postgres").mkdir()
+    (folder / "postgres" / "PG_VERSION").write_text("15\n")
+    result = run(up, "--dir", folder, "--postgres-bin", find_binaries(None, os.environ).folder)
+    assert "was written by Postgres 15" in str(result.exception)
+    assert read_state(folder).postgres_bin is None
 
 
 @pytest.mark.parametrize("ending", [Stack.down, Stack.reset])
