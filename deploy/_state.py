@@ -58,8 +58,17 @@ class StackState(BaseModel):
 
 
 def new_state(*, brokers: int, kafka_port: int = 0, postgres_port: int = 0) -> StackState:
-    """Return a fresh stack's state: given ports (broker n listens on `kafka_port + n - 1`), or free ones for 0."""
-    taken = {kafka_port + index for index in range(brokers)} | {postgres_port} if kafka_port else {postgres_port}
+    """Return a fresh stack's state: given ports (broker n listens on `kafka_port + n - 1`), or free ones for 0.
+
+    Raises ConfigError if Postgres's is a broker's too.
+    """
+    broker_ports = range(kafka_port, kafka_port + brokers) if kafka_port else range(0)
+    if postgres_port in broker_ports:
+        raise ConfigError(
+            f"expected a Postgres port outside {broker_ports[0]} to {broker_ports[-1]}, the brokers' by --kafka-port, "
+            f"found --postgres-port {postgres_port}"
+        )
+    taken = {*broker_ports, postgres_port}
 
     def choose(given: int) -> int:
         port = given or free_port(besides=taken)

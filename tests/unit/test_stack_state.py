@@ -65,6 +65,13 @@ def test_given_ports_are_kept_and_brokers_count_up_from_theirs():
     assert len(state.ports()) == 7
 
 
+@pytest.mark.parametrize("postgres_port", [9092, 9094])
+def test_a_port_is_not_given_to_a_broker_and_to_postgres(postgres_port):
+    with pytest.raises(ConfigError, match=rf"outside 9092 to 9094.*found --postgres-port {postgres_port}"):
+        new_state(brokers=3, kafka_port=9092, postgres_port=postgres_port)
+    assert new_state(brokers=3, kafka_port=9092, postgres_port=9095).postgres_port == 9095
+
+
 @pytest.mark.parametrize(("brokers", "replicas"), [(1, 1), (2, 2), (3, 3), (5, 3)])
 def test_the_written_configuration_is_one_that_every_command_takes(tmp_path, brokers, replicas):
     state = new_state(brokers=brokers)
