@@ -67,6 +67,8 @@ def content(folder: Path) -> list[Path]:
 
 def clear(folder: Path) -> None:
     """Delete the content; an interrupted clearing is finished by the next."""
+    # First what holds the rest together: with it, an `up` would take what is left for a whole stack.
+    (folder / "state.json").unlink(missing_ok=True)
     for path in content(folder):
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,3 +1,4 @@
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def test_clearing_deletes_the_stack_s_own_things_and_nothing_else(tmp_path):
     clear(tmp_path)
     clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_clearing_that_is_cut_off_leaves_nothing_that_passes_for_a_stack(tmp_path, monkeypatch):
+    """With its state, a plain `up` would join a new Kafka to a Postgres that has applied another one's events."""
+
+    def rmtree(_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "kafka-1").mkdir()
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "state.json").touch()
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with pytest.raises(KeyboardInterrupt):
+        clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kafka-1", "postgres"]
+    monkeypatch.undo()
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_commands_at_once_do_not_start_everything_twice(tmp_path):
