@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sitelog.streams._event import Event
@@ -31,7 +32,10 @@ class BadLineError(SitelogError):
 
 @dataclass(slots=True)
 class EventLines:
-    """The events of a file descriptor, once through. `bad` and `bytes_read` count along."""
+    """The events of a file descriptor, once through. `bad` and `bytes_read` count along.
+
+    Whoever reads sets `settled` to how many events have arrived: their line numbers are forgotten.
+    """
 
     descriptor: int
     name: str
@@ -41,6 +45,13 @@ class EventLines:
     event_bytes_max: int
     bad: int = 0
     bytes_read: int = 0
+    settled: int = 0
+    _numbers: deque[int] = field(default_factory=deque)
+    _forgotten: int = 0
+
+    def number_of(self, position: int) -> int:
+        """Return the line of the event before which `position` others were yielded, if it hasn't been forgotten."""
+        return self._numbers[position - self._forgotten]
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield each line's event, without waiting for the next line's bytes.
@@ -58,7 +69,14 @@ class EventLines:
                     raise BadLineError from problem
                 continue
             if event is not None:
+                self._remember(line.number)
                 yield event
+
+    def _remember(self, number: int) -> None:
+        while self._forgotten < self.settled and self._numbers:
+            self._numbers.popleft()
+            self._forgotten += 1
+        self._numbers.append(number)
 
     def _event(self, line: Line) -> Event | None:
         """Return None for an empty line."""

@@ -61,7 +61,7 @@ def append(
         lines = _lines(descriptor, name, settings, progress, go_on=on_error == "continue")
 
         def told(appended: int) -> None:
-            summary.appended = appended
+            summary.appended = lines.settled = appended
             progress.advance(appended, lines.bytes_read)
 
         try:
@@ -95,7 +95,11 @@ async def _append(lines: EventLines, told: Callable[[int], None], settings: Sett
         async with Appender(settings) as appender:
             await appender.append_many(lines.events(), told)
     except NotAcknowledged as error:
-        raise UnavailableError(str(error)) from error
+        line = lines.number_of(error.position)
+        raise UnavailableError(
+            f"{lines.name}:{line}: {error}\nAppend it again from line {line} on; a line without event_id gets another "
+            "one each time, and may then be twice in the log"
+        ) from error
 
 
 async def _count(lines: EventLines, told: Callable[[int], None]) -> None:

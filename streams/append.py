@@ -1,7 +1,6 @@
 """The producers' way into the log: `async with Appender(settings) as appender: await appender.append(event)`."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,6 +11,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthoriza
 from aiokafka.structs import RecordMetadata
 
 from sitelog.streams._event import Event
+from sitelog.streams._flight import Flight, MissingError
 from sitelog.streams._producer import Producer
 from sitelog.streams._tracing import open_telemetry
 from sitelog.streams.codec import Codec
@@ -28,6 +28,9 @@ SERVICE: Final = "sitelog-append"
 _YIELD_EVERY: Final = 100
 """Events between two turns of the event loop: aiokafka takes records without ever waiting, as long as it has room."""
 
+_OF_THE_EVENT: Final = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
+"""What Kafka says of one event; every other refusal concerns what was sent before it too."""
+
 
 class EventTooLarge(SitelogError):  # noqa: N818 - it reads as the sentence it is
     """The event has more bytes than a Kafka record may have."""
@@ -36,8 +39,14 @@ class EventTooLarge(SitelogError):  # noqa: N818 - it reads as the sentence it i
 class NotAcknowledged(Retry):
     """Kafka didn't say in time that it has the event: it may be in the log or not.
 
-    Append the same event again, with its `event_id`: the log has each id once.
+    Append the same event again, with its `event_id`: the log has each id once. From `append_many` it is the oldest
+    event without an acknowledgement, `position` events were given before it, and all of those are in the log.
     """
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        """Take the event's place among those that were given, the first being 0."""
+        super().__init__(message)
+        self.position = position
 
 
 class Appended(NamedTuple):
@@ -104,7 +113,7 @@ class Appender:
                 future = await self._send(event)
                 return _appended(await future)
         except (KafkaError, TimeoutError) as error:
-            self._refuse(event, error)
+            self._refuse(event, 0, 0, error)
 
     async def append_many(
         self, events: Iterable[Event] | AsyncIterable[Event], progress: Callable[[int], None] | None = None
@@ -112,34 +121,26 @@ class Appender:
         """Append events in their order, and return how many were acknowledged: all of them.
 
         Reads `events` only as fast as Kafka takes them. `progress` is told every now and then how many are
-        acknowledged. Raises what `append` raises, after the outcome of all events before is known or was waited for;
-        events after the one that failed may be in the log or not.
+        acknowledged. Raises what `append` raises, for the oldest event that isn't acknowledged: all before it are in
+        the log, those after it may be or not, and who goes on begins with it.
         """
-        unsettled: deque[tuple[Event, asyncio.Future[RecordMetadata]]] = deque()
-        tell = progress or (lambda _: None)
-        sent = 0
+        flight = Flight(self._limits.delivery_timeout_seconds, progress or (lambda _: None))
         try:
             try:
                 async for event in _each(events):
-                    unsettled.append((event, await self._send_in_time(event)))
-                    sent += 1
-                    if sent % _YIELD_EVERY == 0:
-                        await asyncio.sleep(0)
-                    if unsettled[0][1].done():
-                        await self._settle(unsettled, only_done=True)
-                        tell(sent - len(unsettled))
-            except (asyncio.CancelledError, NotAcknowledged):
+                    await self._send_in_order(event, flight)
+            except (asyncio.CancelledError, MissingError):
                 raise
             except BaseException:
                 # An event that can't be sent, or read: the outcome of those before it is to be known.
-                await self._settle(unsettled)
+                await flight.settle()
                 raise
-            await self._settle(unsettled)
+            await flight.settle()
+        except MissingError as error:
+            self._refuse(*error.missing)
         finally:
-            tell(sent - sum(not _is_acknowledged(future) for _, future in unsettled))
-            for _, future in unsettled:
-                future.cancel()
-        return sent
+            flight.end()
+        return flight.sent
 
     async def _connect(self) -> None:
         self._trace()
@@ -180,30 +181,20 @@ class Appender:
         future.add_done_callback(lambda _: self._slots.release())
         return future
 
-    async def _send_in_time(self, event: Event) -> "asyncio.Future[RecordMetadata]":
+    async def _send_in_order(self, event: Event, flight: Flight) -> None:
         try:
             async with asyncio.timeout(self._limits.delivery_timeout_seconds):
-                return await self._send(event)
+                future = await self._send(event)
+        except _OF_THE_EVENT as error:
+            self._refuse(event, flight.sent, 0, error)
         except (KafkaError, TimeoutError) as error:
-            self._refuse(event, error)
+            raise flight.not_sent(event, error) from error
+        flight.add(event, future)
+        if flight.sent % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+        flight.settle_done()
 
-    async def _settle(
-        self, unsettled: "deque[tuple[Event, asyncio.Future[RecordMetadata]]]", *, only_done: bool = False
-    ) -> None:
-        """Take out what is acknowledged, in the order of sending; raise for what isn't in time."""
-        while unsettled and not (only_done and not unsettled[0][1].done()):
-            event, future = unsettled[0]
-            try:
-                if future.done():  # a deadline costs more than all else here
-                    future.result()
-                else:
-                    async with asyncio.timeout(self._limits.delivery_timeout_seconds):
-                        await future
-            except (KafkaError, TimeoutError) as error:
-                self._refuse(event, error)
-            unsettled.popleft()
-
-    def _refuse(self, event: Event, error: Exception) -> NoReturn:
+    def _refuse(self, event: Event, position: int, others: int, error: BaseException) -> NoReturn:
         """Raise what Kafka's refusal of an event means."""
         if isinstance(error, TopicAuthorizationFailedError):
             user = self._settings.kafka_config.sasl_username or "this user"
@@ -212,10 +203,12 @@ class Appender:
             raise EventTooLarge(f"{_named(event)}: expected what {event.topic} takes, got: {error}") from error
         seconds = self._limits.delivery_timeout_seconds
         reason = f"none within {seconds:g} s" if isinstance(error, TimeoutError) else repr(error)
-        raise NotAcknowledged(
-            f"{_named(event)}: expected Kafka's acknowledgement, got {reason}. It may be in the log or not: "
-            "append the same event again, with its event_id"
-        ) from error
+        message = f"{_named(event)}: expected Kafka's acknowledgement, got {reason}. It may be in the log or not"
+        if others:
+            message += f", and so may {others:,} after it: append the same events again from this one on, each with its"
+        else:
+            message += ": append the same event again, with its"
+        raise NotAcknowledged(f"{message} event_id", position) from error
 
 
 def record_of(event: Event, codec: Codec, event_bytes_max: int) -> tuple[bytes, bytes]:
@@ -227,10 +220,6 @@ def record_of(event: Event, codec: Codec, event_bytes_max: int) -> tuple[bytes, 
     if size > event_bytes_max:
         raise EventTooLarge(f"{_named(event)}: expected at most {event_bytes_max} bytes, got {size}")
     return key, value
-
-
-def _is_acknowledged(future: "asyncio.Future[RecordMetadata]") -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _named(event: Event) -> str:

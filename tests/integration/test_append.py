@@ -2,18 +2,15 @@
 
 import asyncio
 import os
-import signal
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from sitelog.deploy._daemon import started_daemons
 from sitelog.streams._event import Event
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.append import Appended, Appender, EventTooLarge, NotAcknowledged
@@ -23,6 +20,7 @@ from sitelog.streams.events import SiteDeleted
 from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import create_topics
+from tests.frozen_broker import frozen_broker
 from tests.reading import records_of
 
 pytestmark = pytest.mark.services
@@ -68,17 +66,6 @@ async def reasons_by_site(settings: Settings, prefix: str) -> dict[str, list[str
         assert record.key.decode() == event.site_id
         reasons[event.site_id].append(event.reason or "")
     return reasons
-
-
-@asynccontextmanager
-async def frozen_broker(services: Any) -> AsyncIterator[None]:
-    """Kafka hangs, as in a long pause of its machine, until the block ends."""
-    [running] = [daemon.running() for daemon in started_daemons(services.folder) if daemon.name.startswith("kafka")]
-    os.kill(running.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(running.pid, signal.SIGCONT)
 
 
 async def test_an_appended_event_is_where_appended_says(kafka_settings: Settings, prefix: str) -> None:
@@ -226,6 +213,21 @@ async def test_an_outage_ends_in_not_acknowledged_and_the_appender_lives_on(
     found = (await reasons_by_site(kafka_settings, prefix))[f"{prefix}a"]
     assert found[0] == "before"
     assert found[-1] == "after"
+
+
+async def test_an_outage_names_the_first_event_that_may_be_missing_and_how_many_may_be_after_it(
+    services: Any, kafka_settings: Settings, prefix: str
+) -> None:
+    events = list(changes(prefix, sites=3, each=100))
+    async with Appender(limited(kafka_settings, delivery_timeout_seconds=1, in_flight_max=10)) as appender:
+        await appender.append_many(events[:100])
+        async with frozen_broker(services):
+            # Ten are in flight, and the eleventh waits for a slot.
+            with pytest.raises(
+                NotAcknowledged, match=rf"{events[100].event_id} .* 10 after it: .* from this one on"
+            ) as outage:
+                await appender.append_many(events[100:])
+            assert outage.value.position == 0
 
 
 async def test_leaving_during_an_outage_takes_no_longer_than_its_limits(

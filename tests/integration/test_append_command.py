@@ -18,6 +18,7 @@ from sitelog.streams.examples import example
 from sitelog.streams.json_lines import line_of
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import create_topics
+from tests.frozen_broker import frozen_broker
 from tests.reading import records_of
 
 pytestmark = pytest.mark.services
@@ -127,3 +128,24 @@ async def test_a_kafka_that_is_not_there_is_exit_code_69(config: Path, prefix: s
     assert code == 69
     assert out.startswith("0 events appended in ")
     assert err.startswith("error: Kafka can't be reached (127.0.0.1:1: ")
+
+
+async def test_an_outage_names_the_line_to_resume_at(
+    services: Any, config: Path, kafka_settings: Settings, prefix: str, tmp_path: Path
+) -> None:
+    limits = {"SITELOG__APPEND__DELIVERY_TIMEOUT_SECONDS": "2", "SITELOG__APPEND__IN_FLIGHT_MAX": "10"}
+    process = await started(config, folder=tmp_path, **limits)
+    assert process.stdin is not None
+    process.stdin.write(f"{line(prefix, 'before')}\n\n".encode())
+    async with asyncio.timeout(60):
+        while await reasons(kafka_settings, prefix) != ["before"]:
+            pass
+    async with frozen_broker(services):
+        lines = [line(prefix, str(number)) for number in range(50)]
+        code, out, err = await finished(process, "\n".join(lines))
+    assert code == 69
+    assert out.startswith("1 event appended in ")
+    first, second = err.splitlines()
+    assert first.startswith(f"error: stdin:3: site_deleted {json.loads(lines[0])['event_id']} of ")
+    assert "so may 10 after it" in first
+    assert second.startswith("error: Append it again from line 3 on; a line without event_id ")

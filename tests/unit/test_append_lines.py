@@ -102,6 +102,25 @@ async def test_reading_stops_at_the_first_bad_line_unless_told_otherwise(tmp_pat
     assert (lines.bad, len(reported)) == (1, 1)
 
 
+async def test_an_event_s_line_is_known_until_it_has_arrived(tmp_path: Path) -> None:
+    lines, _ = lines_of(opened(tmp_path, f"{GOOD}\n\n{BAD}\n{GOOD}\n{GOOD}\n\n{GOOD}\n".encode()), go_on=True)
+    events = lines.events()
+    await anext(events)
+    await anext(events)
+    assert [lines.number_of(position) for position in range(2)] == [1, 4]
+    lines.settled = 1
+    async for _ in events:
+        lines.settled += 1
+    assert lines.number_of(3) == 7
+
+
+async def test_line_numbers_fill_no_memory(tmp_path: Path) -> None:
+    lines, _ = lines_of(opened(tmp_path, f"{GOOD}\n".encode() * 1_000))
+    async for _ in lines.events():
+        lines.settled += 1
+        assert len(lines._numbers) <= 2
+
+
 async def test_only_a_long_line_is_encoded_to_know_its_size(tmp_path: Path) -> None:
     asked: list[Event] = []
     long = line_of(example("site_deleted", reason="x" * 1_000))

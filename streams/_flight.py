@@ -1,0 +1,104 @@
+"""What was sent and isn't acknowledged yet, in the order of sending: the first of it is where to resume."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
+
+from sitelog.streams._event import Event
+
+
+class Missing(NamedTuple):
+    """The oldest event without an acknowledgement: all before it are in the log.
+
+    `position` counts the events before it, `others` those after it that aren't acknowledged either.
+    """
+
+    event: Event
+    position: int
+    others: int
+    reason: BaseException
+
+
+class MissingError(Exception):
+    """Kafka has refused an event, or hasn't said in time that it has it."""
+
+    def __init__(self, missing: Missing) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
+
+class Flight:
+    """The events of one `append_many`, from their sending to their acknowledgement."""
+
+    def __init__(self, seconds_max: float, progress: Callable[[int], None]) -> None:
+        """Take how long the oldest may be unacknowledged, and who is told how many are acknowledged."""
+        self._seconds_max = seconds_max
+        self._progress = progress
+        self._unsettled: deque[tuple[Event, asyncio.Future[RecordMetadata]]] = deque()
+        self._told = 0
+        self.sent = 0
+
+    def add(self, event: Event, future: asyncio.Future[RecordMetadata]) -> None:
+        """Take an event that was sent just now."""
+        self._unsettled.append((event, future))
+        self.sent += 1
+
+    def settle_done(self) -> None:
+        """Take out what is acknowledged, in the order of sending; raises MissingError for what was refused."""
+        while self._unsettled and self._unsettled[0][1].done():
+            try:
+                self._unsettled[0][1].result()
+            except KafkaError as error:
+                raise MissingError(self._missing(error)) from error
+            self._unsettled.popleft()
+        if self._told < self.sent - len(self._unsettled):
+            self._tell(self.sent - len(self._unsettled))
+
+    async def settle(self) -> None:
+        """Wait until all is acknowledged; raises MissingError for the oldest that isn't in time."""
+        self.settle_done()
+        while self._unsettled:
+            # A deadline of its own costs more than all else here, and most have come with the one before.
+            done, _ = await asyncio.wait([self._unsettled[0][1]], timeout=self._seconds_max)
+            if not done:
+                raise MissingError(self._missing(TimeoutError()))
+            self.settle_done()
+
+    def not_sent(self, event: Event, reason: Exception) -> MissingError:
+        """Return the error of an event that Kafka didn't take: it names the oldest that may be missing."""
+        return MissingError(self._missing(reason, event))
+
+    def end(self) -> None:
+        """Tell how many are acknowledged, and wait for no other."""
+        acknowledged = self.sent - sum(not _is_acknowledged(future) for _, future in self._unsettled)
+        if self._told != acknowledged:
+            self._tell(acknowledged)
+        for _, future in self._unsettled:
+            future.cancel()
+
+    def _tell(self, acknowledged: int) -> None:
+        self._told = acknowledged
+        self._progress(acknowledged)
+
+    def _missing(self, reason: Exception, *not_sent: Event) -> Missing:
+        first = self.sent - len(self._unsettled)
+        unacknowledged = [
+            (position, event, _refusal(future) or reason)
+            for position, (event, future) in enumerate(self._unsettled, first)
+            if not _is_acknowledged(future)
+        ]
+        unacknowledged += [(self.sent, event, reason) for event in not_sent]
+        position, event, why = unacknowledged[0]
+        return Missing(event, position, len(unacknowledged) - 1, why)
+
+
+def _refusal(future: asyncio.Future[RecordMetadata]) -> BaseException | None:
+    return future.exception() if future.done() and not future.cancelled() else None
+
+
+def _is_acknowledged(future: asyncio.Future[RecordMetadata]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
