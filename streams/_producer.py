@@ -52,12 +52,13 @@ class Producer:
             # Also how long a batch may be without a leader; one that expires so breaks the idempotent sequence.
             request_timeout_ms=int(append.delivery_timeout_seconds * 1_000),
         )
-        self._producer = producer
         try:
             await start_client(producer, self._settings)
         except BaseException:
-            await self.abandon()
+            await _close_now(producer)
             raise
+        # Not before: who shares this one would ask after a sender that isn't there yet.
+        self._producer = producer
 
     async def send(
         self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] | None = None
@@ -67,13 +68,12 @@ class Producer:
         Waits while the partition's buffer is full, as long as the caller lets it. Raises Halt for a topic that isn't
         there, and aiokafka's errors.
         """
-        if self._is_dead():
-            await self._replace()
         if topic not in self._topics:
             await self._require(topic)
         while True:
+            producer = await self._living()
             try:
-                future: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key, headers=headers)
+                future: asyncio.Future[RecordMetadata] = await producer.send(topic, value, key, headers=headers)
             except KafkaTimeoutError:
                 # The buffer stayed full: this record wasn't taken, so that taking it again keeps the order.
                 continue
@@ -87,16 +87,14 @@ class Producer:
     async def abandon(self) -> None:
         """Close the connections now; what isn't acknowledged yet fails, and may be in the topic or not."""
         producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - stop() would wait for all of it
-        try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
-                # Connections first: requests under way end with them.
-                await producer.client.close()
-                await producer.stop()
-        except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("the Kafka producer didn't close cleanly: %s", error or type(error).__name__)
+        if producer is not None:
+            await _close_now(producer)
+
+    async def _living(self) -> Any:
+        """Return a producer that takes records, another one if the last has failed."""
+        while self._is_dead():
+            await self._replace()
+        return self._producer
 
     async def _replace(self) -> None:
         async with self._replacing:
@@ -115,7 +113,7 @@ class Producer:
         until = monotonic() + TOPIC_SECONDS_MAX
         while True:
             try:
-                metadata = await self._producer.client.fetch_all_metadata()
+                metadata = await (await self._living()).client.fetch_all_metadata()
             except KafkaError as error:
                 raise UnavailableError(f"Kafka didn't answer as expected: {error}. Try again") from error
             if topic in metadata.topics():
@@ -128,3 +126,14 @@ class Producer:
                     EXIT_TOPICS,
                 )
             await asyncio.sleep(_TOPIC_POLL_SECONDS)
+
+
+async def _close_now(producer: Any) -> None:
+    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - stop() would wait for all of it
+    try:
+        async with asyncio.timeout(STOP_SECONDS_MAX):
+            # Connections first: requests under way end with them.
+            await producer.client.close()
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("the Kafka producer didn't close cleanly: %s", error or type(error).__name__)

@@ -256,6 +256,22 @@ async def test_a_producer_whose_sender_has_died_is_replaced(kafka_settings: Sett
     assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["before", *["after"] * 3]}
 
 
+async def test_who_comes_while_a_dead_producer_is_replaced_waits_for_the_new_one(
+    kafka_settings: Settings, prefix: str
+) -> None:
+    async with Appender(kafka_settings) as appender:
+        await appender.append(deleted(f"{prefix}a", "before"))
+        [producer] = appender._producers.values()
+        producer._producer._sender.sender_task.cancel()
+        producer._topics.clear()
+        tasks = []
+        while not (tasks and tasks[0].done()):
+            tasks.append(asyncio.create_task(appender.append(deleted(f"{prefix}{len(tasks)}"))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+    assert len(await reasons_by_site(kafka_settings, prefix)) == len(tasks) + 1
+
+
 async def test_a_missing_topic_is_named_at_once(kafka_settings: Settings, prefix: str) -> None:
     admin = AIOKafkaAdminClient(**kafka_client_options(kafka_settings))
     await admin.start()
