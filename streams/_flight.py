@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiokafka.errors import KafkaError
@@ -40,12 +41,41 @@ class Flight:
         self._progress = progress
         self._unsettled: deque[tuple[Event, asyncio.Future[RecordMetadata]]] = deque()
         self._told = 0
+        self._some = asyncio.Event()
         self.sent = 0
 
     def add(self, event: Event, future: asyncio.Future[RecordMetadata]) -> None:
         """Take an event that was sent just now."""
         self._unsettled.append((event, future))
         self.sent += 1
+        self._some.set()
+
+    @asynccontextmanager
+    async def settling(self) -> AsyncIterator[None]:
+        """Settle while the block waits for something else, and end the block with MissingError."""
+        watch = asyncio.create_task(self._settle_as_they_come())
+        try:
+            async with asyncio.timeout(None) as block:
+
+                def end(_: object) -> None:
+                    block.reschedule(asyncio.get_running_loop().time())
+
+                watch.add_done_callback(end)
+                try:
+                    yield
+                finally:
+                    watch.remove_done_callback(end)
+        finally:
+            watch.cancel()
+            await asyncio.wait([watch])
+            if not watch.cancelled():
+                watch.result()
+
+    async def _settle_as_they_come(self) -> None:
+        while True:
+            await self._some.wait()
+            await self.settle()
+            self._some.clear()
 
     def settle_done(self) -> None:
         """Take out what is acknowledged, in the order of sending; raises MissingError for what was refused."""

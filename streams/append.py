@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self
@@ -122,13 +122,16 @@ class Appender:
 
         Reads `events` only as fast as Kafka takes them. `progress` is told every now and then how many are
         acknowledged. Raises what `append` raises, for the oldest event that isn't acknowledged: all before it are in
-        the log, those after it may be or not, and who goes on begins with it.
+        the log, those after it may be or not, and who goes on begins with it. An asynchronous source that makes wait
+        is cancelled for it.
         """
         flight = Flight(self._limits.delivery_timeout_seconds, progress or (lambda _: None))
         try:
             try:
-                async for event in _each(events):
-                    await self._send_in_order(event, flight)
+                # A source that is waited for, as a pipe is, may have nothing for hours; another lets nobody watch.
+                async with flight.settling() if isinstance(events, AsyncIterable) else nullcontext():
+                    async for event in _each(events):
+                        await self._send_in_order(event, flight)
             except (asyncio.CancelledError, MissingError):
                 raise
             except BaseException:

@@ -230,6 +230,22 @@ async def test_an_outage_names_the_first_event_that_may_be_missing_and_how_many_
             assert outage.value.position == 0
 
 
+async def test_a_source_that_makes_wait_delays_no_word_of_an_outage(
+    services: Any, kafka_settings: Settings, prefix: str
+) -> None:
+    event = deleted(f"{prefix}a", "during")
+
+    async def source() -> AsyncIterator[Event]:
+        yield event
+        await asyncio.Event().wait()
+
+    async with Appender(limited(kafka_settings, delivery_timeout_seconds=1)) as appender:
+        await appender.append(deleted(f"{prefix}a", "before"))
+        async with frozen_broker(services), asyncio.timeout(5):
+            with pytest.raises(NotAcknowledged, match=rf"{event.event_id} .* got none within 1 s"):
+                await appender.append_many(source())
+
+
 async def test_leaving_during_an_outage_takes_no_longer_than_its_limits(
     services: Any, kafka_settings: Settings, prefix: str
 ) -> None:

@@ -87,3 +87,49 @@ async def test_all_that_is_acknowledged_is_told(flight: Flight, told: list[int])
     await flight.settle()
     flight.end()
     assert told[-1] == 3
+
+
+async def test_what_is_not_acknowledged_ends_a_block_that_waits_for_something_else(flight: Flight) -> None:
+    [event], _ = flying(flight, 1)
+
+    async def block() -> None:
+        async with flight.settling(), asyncio.timeout(5):
+            await asyncio.Event().wait()
+
+    with pytest.raises(MissingError) as late:
+        await block()
+    assert late.value.missing[:3] == (event, 0, 0)
+
+
+async def test_what_is_acknowledged_is_told_while_a_block_waits() -> None:
+    told: asyncio.Queue[int] = asyncio.Queue()
+    flight = Flight(5, told.put_nowait)
+    async with flight.settling():
+        for count in (2, 5):
+            _, answers = flying(flight, count)
+            for answer in answers:
+                answer.set_result(ACKNOWLEDGED)
+            assert await told.get() == flight.sent
+
+
+@pytest.mark.parametrize("error", [TimeoutError, LookupError])
+async def test_a_block_ends_as_it_would_without(flight: Flight, error: type[Exception]) -> None:
+    async def block() -> None:
+        async with flight.settling():
+            flying(flight, 1)
+            raise error
+
+    with pytest.raises(error):
+        await block()
+
+
+async def test_a_cancelled_block_stays_cancelled(flight: Flight) -> None:
+    async def block() -> None:
+        async with flight.settling():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
