@@ -86,7 +86,9 @@ def _event_type(name: Any) -> type[Event]:
     event = EVENT_TYPES.get(name) if isinstance(name, str) else None
     if event is None:
         given = "none" if name is None else _shown(name)
-        raise InvalidLine(f"type: expected an event's name, got {given}{nearest_event(str(name))}")
+        raise InvalidLine(
+            f"type: expected an event's name, got {given}{nearest_event(name if isinstance(name, str) else '')}"
+        )
     return event
 
 
@@ -131,5 +133,9 @@ def _nearest(given: str, known: Iterable[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = orjson.dumps(value, default=str).decode()
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:
+        # It reads what is nested deeper than it writes.
+        return f"a {type(value).__name__} that is nested too deeply to be shown"
     return f"{text[:_SHOWN_MAX]}…" if len(text) > _SHOWN_MAX else text

@@ -93,6 +93,26 @@ def test_what_is_no_json_is_said(line: bytes) -> None:
         event_of(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"[" * 300 + b"]" * 300, "expected a JSON object, got a list that is nested too deeply"),
+        (
+            b'{"type": ' + b"[" * 1_020 + b"]" * 1_020 + b"}",
+            "type: expected an event's name, got a list that is nested",
+        ),
+        (
+            b'{"type": "site_deleted", "site_id": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
+            "site_id: expected text, got a dict that is nested too deeply",
+        ),
+    ],
+)
+def test_what_is_nested_too_deeply_to_be_shown_is_named_by_its_type(line: bytes, shown: str) -> None:
+    with pytest.raises(InvalidLine) as refused:
+        event_of(line)
+    assert shown in str(refused.value)
+
+
 def test_a_long_value_and_many_problems_are_cut() -> None:
     line = SITE | {"site_data": {"operating_hours": [{"opens": "x" * 500}] * 100}}
     with pytest.raises(InvalidLine) as refused:
