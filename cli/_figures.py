@@ -43,6 +43,10 @@ def parse_moment(text: str) -> datetime:
     """
     try:
         at = datetime.fromisoformat(text)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        at.astimezone(UTC)  # what follows does it, and the first and last hours of all overflow there
     except ValueError:
         raise typer.BadParameter(f"expected a time such as 2026-11-21 or 2026-11-21T18:30:00Z, got {text!r}") from None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except OverflowError:
+        raise typer.BadParameter(f"expected a time from year 1 to 9999 in UTC, got {text!r}") from None
+    return at

@@ -113,6 +113,8 @@ async def _count(lines: EventLines, told: Callable[[int], None]) -> None:
 def _opened(file: str) -> Iterator[tuple[int, str]]:
     """Open the file, or take standard input; raises ConfigError where that can't be read."""
     if file == "-":
+        if sys.stdin is None:  # closed before we began, as by `<&-`
+            raise ConfigError("stdin: expected a file, a pipe or a terminal, got none")
         yield sys.stdin.fileno(), "stdin"
         return
     try:

@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sitelog.cli._options import JsonOption, write_json
+from sitelog.cli._terminal import Terminal
 from sitelog.schemas import EventSchema, load, newest
 from sitelog.streams._writer import fingerprint_of, header
 from sitelog.streams.errors import ConfigError
@@ -34,7 +34,7 @@ def events(context: typer.Context, as_json: JsonOption = False) -> None:
     table.add_column("what happened")
     for schema in schemas:
         table.add_row(schema.event_type, schema.topic, schema.doc)
-    Console().print(table)
+    Terminal().print(table)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The `sitelog` command: its subcommands by name, each read from its own file when it is called."""
 
 import logging
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from sitelog.cli._run import exit_code_of
+from sitelog.streams.errors import ConfigError
 
 COMMANDS: Final = {
     # A line per command: cli/<name>.py defines its `app`.
@@ -74,4 +76,15 @@ def run() -> None:
     """Run the command that the process was started with, and end the process with its exit code."""
     # Libraries log to stderr when nobody configures logging; here the error line says it all.
     logging.getLogger().addHandler(logging.NullHandler())
-    sys.exit(exit_code_of(lambda: app(standalone_mode=False)))
+    sys.exit(exit_code_of(lambda: app(_arguments(), standalone_mode=False)))
+
+
+def _arguments() -> list[str]:
+    """Return what we were started with; raises ConfigError for what Kafka, Postgres and JSON can't have."""
+    for argument in sys.argv[1:]:
+        given = os.fsencode(argument)
+        try:
+            given.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"expected arguments in UTF-8, got {given!r}") from error
+    return sys.argv[1:]

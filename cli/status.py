@@ -6,12 +6,12 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sitelog.cli._options import JsonOption, write_json
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._stack_options import DEFAULT_DIR, DirOption
+from sitelog.cli._terminal import Terminal
 from sitelog.deploy.status import ServiceStatus, status
 
 app = typer.Typer(help="Show what of the stack runs, answers and is ready.")
@@ -30,7 +30,7 @@ def show(folder: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> int:
     elif services is None:
         typer.echo(f"There is no stack in {folder}: `sitelog up` makes one")
     else:
-        Console().print(_table(services))
+        Terminal().print(_table(services))
         for service in services:
             if service.detail:
                 typer.echo(f"{service.name}: {service.detail}")

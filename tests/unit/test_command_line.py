@@ -1,6 +1,7 @@
 """The command line's promises: an error is a line and a code, secrets are masked, help is quick."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -204,3 +205,49 @@ def test_a_kafka_that_isnt_there_is_named_with_what_to_do(config: Path, tmp_path
         "error: Kafka can't be reached (127.0.0.1:1: connection refused). "
         "Is it running? `sitelog up` starts it, `sitelog status` shows it\n"
     )
+
+
+def test_arguments_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    ended = sitelog("site", os.fsdecode(b"a\xff"), folder=tmp_path)
+
+    assert (ended.returncode, ended.stderr) == (2, "error: expected arguments in UTF-8, got b'a\\xff'\n")
+
+
+def test_a_closed_standard_input_is_wrong_usage(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", '"$0" append --dry-run <&-', SITELOG],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr == "error: stdin: expected a file, a pipe or a terminal, got none\n"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "import_module('sitelog.cli.events').app([], standalone_mode=False)",
+        "import_module('sitelog.cli.status').show(Path())",
+    ],
+)
+def test_a_reader_that_has_gone_is_told_by_the_exit_code(shown: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from importlib import import_module; from pathlib import Path\n"
+        "from sitelog.cli import status; from sitelog.cli._run import exit_code_of\n"
+        "from sitelog.deploy.status import ServiceStatus\n"
+        "async def one(_): return [ServiceStatus('kafka', 'kafka', 'up', 1, 1, 1.0, '')]\n"
+        "status.status = one\n"
+        f"sys.exit(exit_code_of(lambda: {shown}))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as closed:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], stdout=closed, stderr=subprocess.PIPE, cwd=tmp_path, check=False, timeout=60
+        )
+
+    assert (ended.returncode, ended.stderr) == (141, b"")

@@ -208,6 +208,12 @@ def test_what_is_no_time_is_refused() -> None:
         parse_moment("soon")
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_has_no_year_for_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected a time from year 1 to 9999 in UTC, got '"):
+        parse_moment(text)
+
+
 def test_bytes_are_dumped_sixteen_a_line() -> None:
     assert list(hexdump(b"\x00site-1, and more \xff")) == [
         "00000000  00 73 69 74 65 2d 31 2c  20 61 6e 64 20 6d 6f 72  |.site-1, and mor|",
