@@ -122,10 +122,14 @@ class LagCollector(Collector):
         labels = ["consumer", "topic", "partition"]
         position = GaugeMetricFamily("sitelog_position_offset", "Offset of the next event to apply", labels=labels)
         events = GaugeMetricFamily("sitelog_lag_events", "Events appended and not applied yet", labels=labels)
-        seconds = GaugeMetricFamily("sitelog_lag_seconds", "Age of the last event applied, while behind", labels=labels)
+        seconds = GaugeMetricFamily(
+            "sitelog_lag_seconds", "Age of the last event applied, while behind; no longer than behind", labels=labels
+        )
         for (topic, partition), p in self._progress.partitions.items():
             behind = max(0, p.highwater - p.applied)
-            age = self._now() - p.append_time_ms / 1000 if behind and p.append_time_ms else 0.0
+            # After idle days the last event is old, and the partition only just behind.
+            since = max(p.append_time_ms / 1000, p.behind_since)
+            age = self._now() - since if behind and since else 0.0
             position.add_metric([self._consumer, topic, str(partition)], p.applied)
             events.add_metric([self._consumer, topic, str(partition)], behind)
             seconds.add_metric([self._consumer, topic, str(partition)], max(0.0, age))

@@ -2,27 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 
 from sitelog.streams._batch import RecordBatch
 
 
 @dataclass(slots=True)
 class PartitionProgress:
-    """One partition: the next offset to apply, the end seen, and the monotonic time of the last progress."""
+    """One partition: the next offset to apply, the end seen, and the monotonic time of the last progress.
+
+    `behind_since` is the wall-clock time at which it was seen to be behind, 0 where it wasn't seen level before.
+    """
 
     applied: int
     highwater: int
     append_time_ms: int
     moved_at: float
     failing: str | None = None
+    behind_since: float = 0.0
 
 
 class Progress:
-    """Progress by (topic, partition). `now` is a monotonic clock in seconds."""
+    """Progress by (topic, partition). `now` is a monotonic clock in seconds, `wall` one that others share."""
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = monotonic, wall: Callable[[], float] = time) -> None:
         self._now = now
+        self._wall = wall
         self.partitions: dict[tuple[str, int], PartitionProgress] = {}
 
     def seen(self, topic: str, partition: int, applied: int, highwater: int) -> None:
@@ -32,7 +37,7 @@ class Progress:
             self.partitions[topic, partition] = PartitionProgress(applied, highwater, 0, self._now())
         else:
             if known.applied >= known.highwater:
-                known.moved_at = self._now()  # there was nothing to do until now
+                known.moved_at, known.behind_since = self._now(), self._wall()  # there was nothing to do until now
             known.highwater = max(known.highwater, highwater)
 
     def moved(self, batch: RecordBatch) -> None:

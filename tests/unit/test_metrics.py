@@ -9,7 +9,9 @@ from sitelog.agents._health import HealthServer
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
 from sitelog.agents._stopped import StoppedEntities
+from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.settings import TopicSettings
+from tests.partition import Record
 
 SITES, TERRITORIES = "customer-sites-events", "territory-events"
 TOPICS = {SITES: TopicSettings(partitions=6), TERRITORIES: TopicSettings(partitions=3, retention_ms=-1)}
@@ -44,6 +46,47 @@ def test_a_partition_s_position_is_told_while_this_worker_has_it(metrics, progre
     assert value(metrics, "sitelog_lag_events", topic=SITES, partition="4") == 3
     progress.keep(set())
     assert value(metrics, "sitelog_position_offset", topic=SITES, partition="4") is None
+
+
+def test_after_idle_days_the_lag_counts_from_the_event_that_came():
+    clock = Clock()
+    progress = Progress(clock, clock)
+    metrics = Metrics("projector", progress, clock)
+    progress.moved(batch(end=17, appended_at=clock.now))
+    clock.now += 4 * 86_400
+    progress.seen(SITES, 4, applied=17, highwater=17)
+    assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 0
+    progress.seen(SITES, 4, applied=17, highwater=18)
+    clock.now += 30
+    progress.seen(SITES, 4, applied=17, highwater=19)
+    assert value(metrics, "sitelog_lag_events", topic=SITES, partition="4") == 2
+    assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 30
+
+
+def test_a_partition_that_stays_behind_has_the_age_of_the_last_event_applied():
+    clock = Clock()
+    progress = Progress(clock, clock)
+    metrics = Metrics("projector", progress, clock)
+    progress.seen(SITES, 4, applied=10, highwater=10)
+    progress.seen(SITES, 4, applied=10, highwater=20)
+    clock.now += 600
+    progress.moved(batch(end=17, appended_at=clock.now - 60, highwater=20))
+    assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 60
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def batch(end, appended_at, highwater=None):
+    claim = Claim(SITES, 4, epoch=1, read_offset=end, applied_offset=end)
+    records = [Record(end - 1, int(appended_at * 1000), b"site", b"")]
+    return RecordBatch(claim, end - 1, end, records, highwater or end)
 
 
 class Pool:
