@@ -33,7 +33,8 @@ class WorkerSettings(Section):
     rebalance_timeout_seconds: Annotated[float, Field(ge=6, le=600)] = 20
     # Until batches in flight are given up when partitions are taken away; the fence keeps them harmless.
     drain_seconds: Annotated[float, Field(ge=1, le=300)] = 12
-    # One request to Kafka; joining the group is one, so never below the session.
+    # One request to Kafka. Joining the group is one, and a broker may hold it until the rebalance timeout: cut off
+    # before, it never joins.
     request_timeout_seconds: Annotated[float, Field(ge=6, le=600)] = 30
     # How old a worker's knowledge of its topics may be: added partitions, or a topic made again, end it so soon.
     metadata_max_age_seconds: Annotated[float, Field(ge=1, le=300)] = 30
@@ -83,6 +84,11 @@ class WorkerSettings(Section):
             yield (
                 ("request_timeout_seconds",),
                 f"expected at least session_timeout_seconds ({session:g}), got {self.request_timeout_seconds:g}",
+            )
+        if self.request_timeout_seconds <= rebalance:
+            yield (
+                ("request_timeout_seconds",),
+                f"expected more than rebalance_timeout_seconds ({rebalance:g}), got {self.request_timeout_seconds:g}",
             )
         if rebalance <= self.drain_seconds:
             yield (

@@ -209,6 +209,8 @@ def test_every_problem_is_reported_at_once_in_the_order_of_the_file(problems: Ca
         ("tracing/enabled", [], "tracing.enabled: expected true or false, got a list"),
         ("worker/heartbeat_interval_seconds", 4, "expected at most a third of session_timeout_seconds (10), got 4"),
         ("worker/request_timeout_seconds", 9, "expected at least session_timeout_seconds (10), got 9"),
+        ("worker/request_timeout_seconds", 20, "expected more than rebalance_timeout_seconds (20), got 20"),
+        ("worker/rebalance_timeout_seconds", 31, "expected more than rebalance_timeout_seconds (31), got 30"),
         ("worker/rebalance_timeout_seconds", 12, "expected more than drain_seconds (12), got 12"),
         ("worker/idle_in_transaction_timeout_seconds", 10, "expected less than session_timeout_seconds (10), got 10"),
         ("worker/batch_bytes_max", 65_536, "expected at least append's event_bytes_max and batch_bytes (1048576)"),
