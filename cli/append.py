@@ -97,7 +97,7 @@ async def _append(lines: EventLines, told: Callable[[int], None], settings: Sett
     except NotAcknowledged as error:
         line = lines.number_of(error.position)
         raise UnavailableError(
-            f"{lines.name}:{line}: {error}\nAppend it again from line {line} on; a line without event_id gets another "
+            f"{lines.name}:{line}: {error}\nAppend again from line {line} on; a line without event_id gets another "
             "one each time, and may then be twice in the log"
         ) from error
 
