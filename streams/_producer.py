@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -61,17 +61,25 @@ class Producer:
         self._producer = producer
 
     async def send(
-        self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] | None = None
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]] | None = None,
+        *,
+        before: Callable[[], None] = lambda: None,
     ) -> "asyncio.Future[RecordMetadata]":
         """Take a record, and return the future of its acknowledgement.
 
         Waits while the partition's buffer is full, as long as the caller lets it. Raises Halt for a topic that isn't
-        there, and aiokafka's errors.
+        there, and aiokafka's errors. `before` is called when nothing is waited for any more, and may raise: what was
+        sent before has failed by then if its producer has.
         """
         if topic not in self._topics:
             await self._require(topic)
         while True:
             producer = await self._living()
+            before()
             try:
                 future: asyncio.Future[RecordMetadata] = await producer.send(topic, value, key, headers=headers)
             except KafkaTimeoutError:
@@ -129,7 +137,17 @@ class Producer:
 
 
 async def _close_now(producer: Any) -> None:
+    """Close it also where the caller is cancelled meanwhile: nobody else knows it any more."""
     producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - stop() would wait for all of it
+    closing = asyncio.ensure_future(_close(producer))
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait([closing])
+        raise
+
+
+async def _close(producer: Any) -> None:
     try:
         async with asyncio.timeout(STOP_SECONDS_MAX):
             # Connections first: requests under way end with them.

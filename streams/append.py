@@ -167,17 +167,21 @@ class Appender:
             self._spans = AppendSpans(telemetry.tracer)
             self._resources.push_async_callback(asyncio.to_thread, telemetry.close)
 
-    async def _send(self, event: Event) -> "asyncio.Future[RecordMetadata]":
-        """Give an event to the producer once a slot is free; the slot is free again with its acknowledgement."""
+    async def _send(self, event: Event, before: Callable[[], None] = lambda: None) -> "asyncio.Future[RecordMetadata]":
+        """Give an event to the producer once a slot is free; the slot is free again with its acknowledgement.
+
+        `before` as in Producer.
+        """
         key, value = record_of(event, self._codec, self._limits.event_bytes_max)
         topic = self._settings.kafka_config.topics[event.topic]
         producer = self._producers[topic.compression_type]
+        send = partial(producer.send, event.topic, key, value, before=before)
         await self._slots.acquire()
         try:
             if self._spans is None:
-                future = await producer.send(event.topic, key, value)
+                future = await send()
             else:
-                future = await self._spans.send(event, key, partial(producer.send, event.topic, key, value))
+                future = await self._spans.send(event, key, send)
         except BaseException:
             self._slots.release()
             raise
@@ -187,7 +191,8 @@ class Appender:
     async def _send_in_order(self, event: Event, flight: Flight) -> None:
         try:
             async with asyncio.timeout(self._limits.delivery_timeout_seconds):
-                future = await self._send(event)
+                # Behind one that has failed it would be in the log before it, for good.
+                future = await self._send(event, flight.settle_done)
         except _OF_THE_EVENT as error:
             self._refuse(event, flight.sent, 0, error)
         except (KafkaError, TimeoutError) as error:
@@ -195,7 +200,6 @@ class Appender:
         flight.add(event, future)
         if flight.sent % _YIELD_EVERY == 0:
             await asyncio.sleep(0)
-        flight.settle_done()
 
     def _refuse(self, event: Event, position: int, others: int, error: BaseException) -> NoReturn:
         """Raise what Kafka's refusal of an event means."""

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from sitelog.streams._event import Event
 from sitelog.streams._kafka import kafka_client_options
-from sitelog.streams.append import Appended, Appender, EventTooLarge, NotAcknowledged
+from sitelog.streams.append import _YIELD_EVERY, Appended, Appender, EventTooLarge, NotAcknowledged
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, UnavailableError
 from sitelog.streams.events import SiteDeleted
@@ -270,6 +270,26 @@ async def test_a_producer_whose_sender_has_died_is_replaced(kafka_settings: Sett
         await asyncio.gather(*(appender.append(deleted(f"{prefix}a", "after")) for _ in range(3)))
         assert producer._producer._sender.sender_task is not dead
     assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["before", *["after"] * 3]}
+
+
+async def test_what_comes_after_an_event_that_failed_with_its_producer_isnt_sent(
+    kafka_settings: Settings, prefix: str
+) -> None:
+    slow = kafka_settings.model_copy(update={"append": kafka_settings.append.model_copy(update={"linger_ms": 5_000})})
+    async with Appender(slow) as appender:
+        await appender.append(deleted(f"{prefix}a", "before"))
+
+        def events() -> Iterator[Event]:
+            yield deleted(f"{prefix}a", "first")
+            [producer] = appender._producers.values()
+            producer._producer._sender.sender_task.cancel()
+            # It has ended at the next turn of the event loop.
+            yield from (deleted(f"{prefix}a", "later") for _ in range(_YIELD_EVERY))
+
+        with pytest.raises(NotAcknowledged) as caught:
+            await appender.append_many(events())
+        assert caught.value.position == 0
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["before"]}
 
 
 async def test_who_comes_while_a_dead_producer_is_replaced_waits_for_the_new_one(
