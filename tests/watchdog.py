@@ -1,8 +1,8 @@
 """Ends the services of a test session when the session is over, however it ended.
 
 It waits for its standard input to close: the session holds the other end, and the kernel closes it even
-for a session that is killed with -9. Then it kills what runs in the folder, and removes the folder with what is
-mounted in it.
+for a session that is killed with -9. Then it kills what runs in the folder or in one in it, and removes the folder
+with what is mounted in it.
 """
 
 import shutil
@@ -16,7 +16,8 @@ from sitelog.deploy._daemon import started_daemons, stop_together
 
 def main(folder: Path) -> None:
     sys.stdin.read()
-    stop_together(started_daemons(folder), [(signal.SIGKILL, 10)])
+    stacks = [folder, *(path for path in folder.iterdir() if path.is_dir())]
+    stop_together([daemon for stack in stacks for daemon in started_daemons(stack)], [(signal.SIGKILL, 10)])
     unmount(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
