@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -106,7 +107,11 @@ class EventLines:
 
 
 def _joined(number: int, parts: list[bytes], size: int) -> Line:
-    return Line(number, b"".join(parts) if size <= LINE_BYTES_MAX else None)
+    if size > LINE_BYTES_MAX:
+        return Line(number, None)
+    text = b"".join(parts)
+    # Some programs for Windows begin each file in UTF-8 with it.
+    return Line(number, text.removeprefix(BOM_UTF8) if number == 1 else text)
 
 
 async def _chunks(descriptor: int) -> AsyncIterator[bytes]:

@@ -49,6 +49,8 @@ CONTENTS = [
     (f"{GOOD}\n{GOOD}\n", 2),
     (f"{GOOD}\n\n  \n{GOOD}", 2),
     (f"{GOOD}\r\n{GOOD}\r\n", 2),
+    (f"\ufeff{GOOD}\r\n{GOOD}\r\n", 2),
+    ("\ufeff", 0),
     ("", 0),
     ("\n", 0),
     (f"{GOOD}\n" * 2_000, 2_000),
