@@ -66,11 +66,8 @@ async def refold(
     spans = [span for span in spans if span.events]
     # A process loads the read models by itself: functions can't be sent to it.
     own = {projection.name for projection in planned.projections} <= {projection.name for projection in load()}
-    if (
-        own
-        and min(settings.replay.processes, len(spans)) > 1
-        and sum(span.events for span in spans) >= PROCESSES_FROM_EVENTS
-    ):
+    several = settings.replay.processes > 1 and len(spans) > 1
+    if own and several and sum(span.events for span in spans) >= PROCESSES_FROM_EVENTS:
         await _refold_apart(settings, planned, created, spans, moved)
         return
     done = 0

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
@@ -17,7 +16,6 @@ from sitelog.agents._stopped import StoppedEntities
 from sitelog.agents._watch import Watch
 from sitelog.agents._worker import SitelogWorker
 from sitelog.projections._database import open_pool
-from sitelog.projections._parked import Limits
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan
@@ -96,14 +94,7 @@ def build(settings: Settings, planned: Plan, purpose: Purpose, telemetry: "Telem
     database = Database(settings, planned)
     progress = Progress()
     metrics = Metrics(CONSUMER, progress, topics=settings.kafka_config.topics)
-    projector = Projector(
-        planned,
-        codec,
-        consumer=CONSUMER,
-        policy=settings.worker.conflict_policy,
-        limits=Limits(settings.worker.batch_records_max, settings.worker.batch_bytes_max),
-        now=lambda: datetime.now(UTC),
-    )
+    projector = Projector.configured(planned, codec, CONSUMER, settings.worker)
     pipeline = Pipeline(
         projector,
         codec,

@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sitelog.cli._figures import counted
 from sitelog.projections._database import session
 from sitelog.projections._install import check
-from sitelog.projections._parked import Limits
 from sitelog.projections._read_models import PROJECTOR, names
 from sitelog.projections._registry import load, plan
 from sitelog.projections._transaction import Projector
@@ -37,15 +35,7 @@ async def unparking(settings: Settings, command: str) -> AsyncIterator[Bench]:
         )
         await check(connection, planned.projections)
         codec = Codec(registry)
-        worker = settings.worker
-        projector = Projector(
-            planned,
-            codec,
-            consumer=PROJECTOR,
-            policy=worker.conflict_policy,
-            limits=Limits(worker.batch_records_max, worker.batch_bytes_max),
-            now=lambda: datetime.now(UTC),
-        )
+        projector = Projector.configured(planned, codec, PROJECTOR, settings.worker)
         yield Bench(connection, Unpark(projector, codec, PROJECTOR, names(planned.projections)))
 
 

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from zlib import crc32
 
 from sitelog.projections import _at_once, _conflicts, _log, _positions
@@ -24,6 +24,7 @@ from sitelog.streams._batch import Place
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Park
+from sitelog.streams.settings import WorkerSettings
 
 TAKEN_AT_ONCE: Final = 500
 """Records folded before others may use the event loop: about 3 ms."""
@@ -128,6 +129,18 @@ class Projector:
         self._tables = Tables(plan)
         self._stored_schemas: set[int] = set()
         self._left: dict[Place, Locked] = {}  # positions as the last transaction has left them
+
+    @classmethod
+    def configured(cls, plan: Plan, codec: Codec, consumer: str, worker: WorkerSettings) -> Self:
+        """Return the one that workers have by their settings, and whoever does a part of their work."""
+        return cls(
+            plan,
+            codec,
+            consumer=consumer,
+            policy=worker.conflict_policy,
+            limits=Limits(worker.batch_records_max, worker.batch_bytes_max),
+            now=lambda: datetime.now(UTC),
+        )
 
     async def apply(
         self, connection: Any, parts: Sequence[Slice], *, check_known: bool = False, trial: Trial | None = None

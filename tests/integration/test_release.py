@@ -1,8 +1,8 @@
 """A creation that comes late sets free what waits for it: all, in order, and never more at once than a worker takes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from typing import Any, cast
 
@@ -116,6 +116,20 @@ def refused() -> Event:
     return event(
         "site_updated", changed_fields=["parking_capacity"], old_values=None, new_values={"parking_capacity": 13}
     )
+
+
+@contextmanager
+def interrupted(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End in this block, after its first transaction, what moves an entity on."""
+    loads = [partition.projector.aside.of_entity]
+
+    async def once(*args: Any) -> Aside:
+        return await loads.pop()(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(partition.projector.aside, "of_entity", once)
+        with pytest.raises(IndexError):
+            yield
 
 
 async def open_events(partition: Partition) -> list[tuple[int, str, str]]:
@@ -281,15 +295,8 @@ async def test_an_interrupted_retry_is_ended_by_the_next_event(
     await partition.feed(("site-1", b"\0" + LATER.to_bytes(4) + body), *behind)
     partition.registry.schemas[LATER] = newest(load())["site_created"].text
     partition.registry.asked.clear()
-    loads = [partition.projector.aside.of_entity]
-
-    async def once(*args: Any) -> Aside:
-        return await loads.pop()(*args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(partition.projector.aside, "of_entity", once)
-        with pytest.raises(IndexError):
-            await partition.retry("site-1")
+    with interrupted(partition, monkeypatch):
+        await partition.retry("site-1")
 
     assert await logged(partition) == ids(created, *behind[:2])
     await rounds(partition, await partition.claimed(partition.append(late := renamed(name="Late"))))
@@ -368,17 +375,9 @@ async def test_an_event_after_an_interrupted_retry_isnt_blamed_for_what_is_befor
     await refuse(services, database)
     behind = [*(renamed(name=name) for name in "ABCDE"), refused(), renamed(name="F")]
     await partition.feed(created := event("site_created"), ("site-1", b"no event"), *behind)
-    loads = [partition.projector.aside.of_entity]
-
-    async def once(*args: Any) -> Aside:
-        return await loads.pop()(*args)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(partition.projector.aside, "of_entity", once)
-        with pytest.raises(IndexError):
-            await partition.discard(
-                await partition.connection.fetchval("SELECT parked_id FROM sitelog.parked_event WHERE kafka_offset = 1")
-            )
+    parked_id = "SELECT parked_id FROM sitelog.parked_event WHERE kafka_offset = 1"
+    with interrupted(partition, monkeypatch):
+        await partition.discard(await partition.connection.fetchval(parked_id))
 
     later = await batch(partition, renamed(name="Later"), event("site_created", "site-2"))
     assert await piped(partition, later) == [("applied", 11)]
