@@ -45,7 +45,7 @@ class Step:
         self.creates: bool = handler.kind == "creates"
         self.owns: bool = handler.owns
         self.needs_row: bool = handler.needs_row
-        self.merger = Merger(self.name, projection.index, handler.fields)
+        self.merger = Merger(self.name, projection.index, projection.json_columns, handler.fields)
         self._change = None if handler.change is change_of else handler.change
         self.make = projection.make
         self.tombstone = projection.tombstone_index
@@ -54,10 +54,18 @@ class Step:
         self._changed = handler.changed
 
     def key(self, event: Event, values: Values, own: Key) -> Key | None:
-        """Return the key of the row, or in a History of the entity, that the event touches; `own` is its entity's."""
+        """Return the key of the row, or in a History of the entity, that the event touches; `own` is its entity's.
+
+        Raises Park where the read model can't tell.
+        """
         if self._changed is not None and self._changed not in values["changed_fields"]:
             return None
-        return own if self._own_key else self._key_of(event)
+        if self._own_key:
+            return own
+        try:
+            return self._key_of(event)
+        except Exception as error:
+            raise _failed(self.name, error) from error
 
     def row(self, key: Key) -> Stored | None:
         """Return the row of this key; raises Waits where there must be one and isn't."""
@@ -109,7 +117,10 @@ class Fold:
             steps, values = self._steps_of(event), event.__dict__
             own = (values[steps.key_field],)
             for step in steps.steps:
-                key = step.key(event, values, own)
+                try:
+                    key = step.key(event, values, own)
+                except Park:
+                    continue  # `apply` says so
                 if key is not None and key not in step.rows and key not in step.ranges:
                     projection = step.handler.projection
                     keys = missing.get(projection)
@@ -123,7 +134,10 @@ class Fold:
         """Tell whether the event creates a row that isn't there: such an event needn't wait behind others."""
         steps, values = self._steps_of(event), event.__dict__
         own = (values[steps.key_field],)
-        keys = [(step.rows, step.key(event, values, own)) for step in steps.steps if step.creates]
+        try:
+            keys = [(step.rows, step.key(event, values, own)) for step in steps.steps if step.creates]
+        except Park:
+            return False
         return any(key is not None and key not in rows for rows, key in keys)
 
     def apply(self, event: Event, at: At) -> tuple[Conflict, ...]:
@@ -182,8 +196,13 @@ class Fold:
         policy = self.decided.get(event.event_id, self._policy) if self.decided else self._policy
         deleted = step.is_deleted(stored)
         if not step.creates:
-            change, expected_version = step.change_of(event, values), values["expected_version"]
-            return step.merger.merge(stored, change, expected_version, policy, deleted=deleted)
+            try:
+                change, expected_version = step.change_of(event, values), values["expected_version"]
+                return step.merger.merge(stored, change, expected_version, policy, deleted=deleted)
+            except Park:
+                raise
+            except Exception as error:
+                raise _failed(step.name, error) from error
         # Over a row that was deleted it creates as a matter of course.
         exists = () if deleted else (Conflict(step.name, EVERY_FIELD, "exists", "no row", "a row", policy),)
         return Merged({}, () if exists and policy == "reject" else (EVERY_FIELD,), exists)
@@ -209,14 +228,14 @@ class Fold:
 
     def _follow(self, step: Step, ranges: Ranges | None, event: Event, at: At) -> Ranges:
         before = ranges.rows if ranges is not None else {}
-        key_of = step.handler.projection.key_of_row
+        key_of, same = step.handler.projection.key_of_row, step.handler.projection.same
         folded = self._guarded(step.handler, tuple([step.make(stored.values) for stored in before.values()]), event)
         rows: dict[Key, Stored] = {}
         for row in sorted(folded, key=key_of):
             key = key_of(row)
             values = list(row)
             kept = before.get(key)
-            if kept is not None and kept.values == values:
+            if kept is not None and same(kept.values, values):
                 rows[key] = kept
             else:
                 version = 1 if kept is None else kept.version + 1
@@ -226,15 +245,18 @@ class Fold:
 
     @staticmethod
     def _guarded(handler: Handler, *args: Any) -> Any:
-        """Call the read model's own function: whatever it raises stops this entity and nobody else."""
+        """Call the read model's own function."""
         try:
             return handler.fold(*args)
         except Park:
             raise
         except Exception as error:
-            raise Park(
-                "fold_failed", f"{handler.projection.name} can't take the event: {type(error).__name__}: {error}"
-            ) from error
+            raise _failed(handler.projection.name, error) from error
+
+
+def _failed(projection: str, error: Exception) -> Park:
+    """Return what the failure of a read model's own function means: its entity stops, and nobody else."""
+    return Park("fold_failed", f"{projection} can't take the event: {type(error).__name__}: {error}")
 
 
 def _narrowed(event: Event, values: Values, merged: Merged) -> tuple[Event, Values]:

@@ -1,6 +1,8 @@
 """JSON text for jsonb columns, and when two of them say the same."""
 
+import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,13 +17,22 @@ def json_of(value: Mapping[str, Any] | tuple[Any, ...] | None) -> Json | None:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two texts are the same JSON: Postgres gives jsonb back with spaces and an order of its own."""
-    if not (isinstance(one, str) and isinstance(other, str) and one[:1] in "{[" and other[:1] in "{["):
+    """Tell whether two values of a jsonb column are the same JSON, with numbers compared as Postgres does: exactly.
+
+    Postgres gives it back with spaces, an order and a spelling of numbers of its own.
+    """
+    if one == other:
+        return True
+    if not (isinstance(one, str) and isinstance(other, str)):
         return False
     try:
-        return bool(orjson.loads(one) == orjson.loads(other))
-    except orjson.JSONDecodeError:
+        return bool(_exact(one) == _exact(other))
+    except (ValueError, RecursionError):
         return False
+
+
+def _exact(text: str) -> Any:
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
 def _plain(value: Any) -> Any:

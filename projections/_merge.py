@@ -1,6 +1,6 @@
 """How a partial update meets a row that has changed since its producer read it: field by field."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -47,8 +47,9 @@ class Merged:
 class Place:
     """Where a field's value is: in one column as it is, or in several as a tuple."""
 
-    def __init__(self, field: Field, columns: Mapping[str, int]) -> None:
+    def __init__(self, field: Field, columns: Mapping[str, int], json_columns: Collection[str]) -> None:
         self.indexes = [columns[column] for column in field.columns]
+        self._json = [column in json_columns for column in field.columns]
         self.index = self.indexes[0]
         self.single = len(self.indexes) == 1
         self._name = field.attribute
@@ -67,6 +68,15 @@ class Place:
         """Return what the row has."""
         return stored.value(self.index) if self.single else tuple([stored.value(index) for index in self.indexes])
 
+    def same(self, one: Any, other: Any) -> bool:
+        """Tell whether two of these values are the same; a row's JSON is spelled as Postgres spells it."""
+        if one == other:
+            return True
+        if self.single:
+            return self._json[0] and same_json(one, other)
+        parts = zip(self._json, one, other, strict=True)
+        return all(a == b or (is_json and same_json(a, b)) for is_json, a, b in parts)
+
     def put(self, value: Any, into: dict[int, Any]) -> None:
         """Set the field's columns to what `value_in` has returned."""
         if self.single:
@@ -76,11 +86,13 @@ class Place:
 
 
 class Merger:
-    """Merges changes into rows of one read model, whose columns have these indexes."""
+    """Merges changes into rows of one read model, whose columns have these indexes; some of them hold JSON."""
 
-    def __init__(self, projection: str, columns: Mapping[str, int], fields: Mapping[str, Field]) -> None:
+    def __init__(
+        self, projection: str, columns: Mapping[str, int], json_columns: Collection[str], fields: Mapping[str, Field]
+    ) -> None:
         self._projection = projection
-        self._places = {name: Place(field, columns) for name, field in fields.items()}
+        self._places = {name: Place(field, columns, json_columns) for name, field in fields.items()}
 
     def merge(
         self, stored: Stored, changed: Changed, expected_version: int | None, policy: Policy, *, deleted: bool
@@ -127,9 +139,9 @@ def _changed_since(stored: Stored, name: str, expected_version: int | None) -> b
 
 
 def _reason(place: Place, found: Any, new: Any, old: Any | None, *, changed_since: bool) -> Reason | None:
-    if (old is None and not changed_since) or _same(found, new):
+    if (old is None and not changed_since) or place.same(found, new):
         return None
-    if old is not None and not _same(found, place.value_in(old)):
+    if old is not None and not place.same(found, place.value_in(old)):
         return "old_value"
     return "version" if changed_since else None
 
@@ -143,10 +155,6 @@ def _described(  # noqa: PLR0917 - all of it is what happened
     if reason == "version":
         return str(expected_version), str(stored.version)
     return _text(place, place.value_in(old)), _text(place, found)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) or same_json(one, other)
 
 
 def _text(place: Place, value: Any) -> str | None:

@@ -6,7 +6,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
-from sitelog.projections._columns import columns
+from sitelog.projections._columns import POSTGRES_TYPES, Json, columns
 from sitelog.projections._json import same_json
 from sitelog.streams._event import Event
 
@@ -107,7 +107,7 @@ class Projection(Generic[Row]):
     `key` names the key columns; the first one is the id of the entity, because events of different
     entities have no common order. `name` is identity and never changes; another meaning of the rows is a
     new `version`. `tombstone` names the column that is set when the entity is deleted: a row with it takes
-    no further updates.
+    no further updates, as `merges` makes them, and a creation begins it anew.
 
     An event of a type that no handler names leaves the read model as it is.
     """
@@ -130,6 +130,7 @@ class Projection(Generic[Row]):
         self.row = row
         self.columns = columns(row)
         self.index = {column: index for index, column in enumerate(self.columns)}
+        self.json_columns = frozenset(name for name, (kind, _) in self.columns.items() if kind == POSTGRES_TYPES[Json])
         self.make: Callable[[Sequence[Any]], Row] = partial(tuple.__new__, row)  # half the price of _make
         self.key_of_row: Callable[[Sequence[Any]], Key] = _tuple_of(
             itemgetter, [self.index.get(c, 0) for c in self.key]
@@ -186,12 +187,19 @@ class Projection(Generic[Row]):
 
     def fields_between(self, before: Row, after: Row) -> list[str]:
         """Return the fields, of those that updates can change, in which two rows differ."""
-        differ = {
+        differ = self._columns_between(before, after)
+        return [name for name, field in self._fields.items() if not differ.isdisjoint(field.columns)]
+
+    def same(self, one: Sequence[Any], other: Sequence[Any]) -> bool:
+        """Tell whether two rows say the same, however their JSON is spelled."""
+        return one == other or not self._columns_between(one, other)
+
+    def _columns_between(self, one: Sequence[Any], other: Sequence[Any]) -> set[str]:
+        return {
             column
             for column, index in self.index.items()
-            if before[index] != after[index] and not same_json(before[index], after[index])
+            if one[index] != other[index] and not (column in self.json_columns and same_json(one[index], other[index]))
         }
-        return [name for name, field in self._fields.items() if not differ.isdisjoint(field.columns)]
 
     def _register(
         self, kind: Kind, events: Sequence[type[Event]], key: KeyOf | None, changed: str | None = None

@@ -99,6 +99,11 @@ def named_by_update(event: SiteUpdated) -> Key | None:
 
 @contracts.records(SiteUpdated, key=named_by_update, changed="contract_info")
 def follow_site(row: Contract | None, event: SiteUpdated) -> Contract | None:
-    """Take the contract that a site's update carries."""
+    """Take the contract that a site's update carries; one that has ended stays ended."""
     info = event.new_values.contract_info if event.new_values else None
-    return row if info is None else contract(event.site_id, info.contract_id, info)
+    if info is None:
+        return row
+    taken = contract(event.site_id, info.contract_id, info)
+    if row is None:
+        return taken
+    return taken._replace(terminated_on=row.terminated_on, termination_reason=row.termination_reason)

@@ -54,7 +54,7 @@ class Event(Record):
     causation_id: Text | None = None
     """Id of the event or command that caused this one."""
     expected_version: LongCount | None = None
-    """Number of the entity's events so far, as the producer knew it; None asks for no check."""
+    """Version of the row that an update changes, as the producer knew it; None asks for no check."""
 
     @property
     def entity_id(self) -> str:

@@ -6,7 +6,7 @@ Only the order within one site or territory matters. JSON columns are Python obj
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -165,7 +165,7 @@ class Change:
         new = event.new_values
         kept = self._merge("customer_sites", site_columns, event.changed_fields, event.old_values, new)
         if "contract_info" in kept:
-            self._contract_comes_along(new and new.contract_info)
+            self._contract_comes_along(new and new.contract_info, ended="stays")
         if "territory_id" in kept:
             self._belongs_to(new and new.territory_id, event.event_timestamp)
 
@@ -238,9 +238,13 @@ class Change:
         self._replace("contracts", ended, {})
         self._touch_site()
 
-    def _contract_comes_along(self, info: Any) -> None:
+    def _contract_comes_along(self, info: Any, ended: Literal["stays", "begins again"] = "begins again") -> None:
         if info is not None:
-            values = {"site_id": self.event.site_id, "contract_id": info.contract_id} | contract_values(info)
+            key = (self.event.site_id, info.contract_id)
+            values = {"site_id": key[0], "contract_id": key[1]} | contract_values(info)
+            known = self.oracle.rows["contracts"].get(key)
+            if known is not None and ended == "stays":
+                values |= {name: known.values[name] for name in ("terminated_on", "termination_reason")}
             self._replace("contracts", values, {name: (name,) for name in CONTRACT_FIELDS}, must_exist=False)
 
     # Contacts and figures.

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from sitelog.projections._columns import Json
 from sitelog.projections._fold import Fold, Waits
 from sitelog.projections._merge import EVERY_FIELD
-from sitelog.projections._projection import History, Projection, field_of
+from sitelog.projections._projection import Field, History, Projection, change_of, field_of
 from sitelog.projections._registry import plan
 from sitelog.projections._stored import At
 from sitelog.projections.customer_sites import customer_sites
@@ -61,6 +62,55 @@ def test_what_one_read_model_can_not_take_no_other_gets() -> None:
     assert parked.value.reason == "fold_failed"
     assert [folded.row(name).name for name in ("sites", "a", "z")] == ["Harbour", " created", " created"]
     assert folded.version("sites") == 1
+
+
+def no_such_thing(_: Any) -> Any:
+    raise LookupError("no such thing")
+
+
+@pytest.mark.parametrize("function", ["key", "field", "change"])
+def test_whatever_function_of_a_read_model_fails_stops_the_entity_and_nobody_else(function: str) -> None:
+    broken = Projection(name="broken", version=1, key="site_id", row=Row)
+    broken.creates(SiteCreated)(lambda event: Row(event.site_id))
+    key = no_such_thing if function == "key" else None
+    name = Field(("name",), no_such_thing) if function == "field" else field_of("name")
+    change = no_such_thing if function == "change" else change_of
+    broken.merges(SiteUpdated, {"name": name}, key=key, change=change)
+    folded = Folded([created()], planned=plan([watcher("a"), broken, watcher("z")]))
+
+    assert folded.fold.missing([renamed("Marina")]) == {}
+    with pytest.raises(Park, match="broken can't take the event: LookupError: no such thing") as parked:
+        folded.take(renamed("Marina"))
+    assert parked.value.reason == "fold_failed"
+    assert [folded.row(name).name for name in ("broken", "a", "z")] == [None, " created", " created"]
+
+
+def test_a_creation_whose_key_fails_creates_nothing() -> None:
+    broken = Projection(name="broken", version=1, key="site_id", row=Row)
+    broken.creates(SiteCreated, key=no_such_thing)(lambda event: Row(event.site_id))
+    assert Fold(plan([broken]), "reject").creates_missing(created()) is False
+
+
+def test_the_rest_of_what_an_event_touches_is_loaded_although_one_key_fails() -> None:
+    """Otherwise it would seem to come before its creation, and wait for ever."""
+    broken = Projection(name="broken", version=1, key="site_id", row=Row)
+    broken.changes(SiteUpdated, key=no_such_thing)(lambda row, _: row)
+    ours = sites()
+    assert Fold(plan([broken, ours]), "reject").missing([renamed("Marina")]) == {ours: {("port",)}}
+
+
+def test_a_history_keeps_a_row_whose_json_is_only_spelled_otherwise() -> None:
+    class Plan(NamedTuple):
+        site_id: str
+        hours: Json | None
+
+    plans: History[Plan] = History(name="plans", version=1, key="site_id", row=Plan)
+    texts = iter(['{"a": 1, "b": 2}', '{"b":2,"a":1}', '{"b":2}'])
+    plans.follows(SiteCreated, SiteUpdated)(lambda _, event: (Plan(event.site_id, Json(next(texts))),))
+    folded = Folded([created(), renamed("Marina")], planned=plan([plans]))
+    assert folded.version("plans") == 1
+    folded.take(renamed("Harbour"))
+    assert folded.version("plans") == 2
 
 
 def test_a_read_model_may_park_an_event_itself() -> None:

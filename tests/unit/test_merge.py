@@ -36,7 +36,9 @@ def meet(
     policy: Policy = "last_write_wins",
     deleted: bool = False,
 ) -> Merged:
-    return Merger("sites", COLUMNS, FIELDS).merge(on or stored(), change, expected_version, policy, deleted=deleted)
+    return Merger("sites", COLUMNS, {"hours"}, FIELDS).merge(
+        on or stored(), change, expected_version, policy, deleted=deleted
+    )
 
 
 def rename(old: str | None = None, new: str | None = "Marina") -> Change:
@@ -131,16 +133,50 @@ def test_on_a_deleted_row_everything_is_rejected_whatever_the_policy(policy: Pol
 
 
 def test_json_is_compared_by_what_it_says() -> None:
-    same = Values(hours='{"close":"24:00","open":"06:00"}')
+    same = Values(hours='\n {"close":"24:00","open":"06:00"}')
     assert meet(Change(("hours",), same, Values(hours=None))).conflicts == ()
     assert len(meet(Change(("hours",), Values(hours='{"open":"06:00"}'), None)).conflicts) == 1
 
 
-@pytest.mark.parametrize("text", ["{no json", "[1, 2", "{}}"])
-def test_text_that_only_looks_like_json_is_compared_as_text(text: str) -> None:
-    found = stored(1, (text, None, None, None))
-    assert meet(rename(old=text), found, policy="reject").conflicts == ()
-    assert meet(rename(old=text + " "), found, policy="reject").conflicts != ()
+@pytest.mark.parametrize(
+    ("written", "as_postgres_has_it"),
+    [("[1.2345678901234567e18]", "[1234567890123456700]"), ("[1.10]", "[1.1]"), ("[-0.0]", "[0]"), ("[1E2]", "[100]")],
+)
+def test_numbers_in_json_are_compared_by_their_exact_value(written: str, as_postgres_has_it: str) -> None:
+    found = stored(1, (None, None, None, as_postgres_has_it))
+    assert meet(Change(("hours",), Values(hours=written), None), found).conflicts == ()
+
+
+def test_numbers_in_json_that_differ_in_the_last_of_many_digits_differ() -> None:
+    found = stored(1, (None, None, None, "[0.10000000000000000001]"))
+    assert meet(Change(("hours",), Values(hours="[0.1]"), None), found).conflicts != ()
+
+
+@pytest.mark.parametrize("other", ["[ 1 ]", "[1.0]"])
+def test_text_that_only_looks_like_json_is_compared_as_text(other: str) -> None:
+    found = stored(1, ("[1]", None, None, None))
+    assert meet(rename(old="[1]"), found, policy="reject").conflicts == ()
+    assert meet(rename(old=other), found, policy="reject").conflicts != ()
+
+
+@pytest.mark.parametrize("text", ["{no json", "[1, 2", "{}}", "[" * 100_000])
+def test_what_should_be_json_and_is_not_is_compared_as_text(text: str) -> None:
+    found = stored(1, (None, None, None, text))
+    assert meet(Change(("hours",), Values(hours=text), None), found).conflicts == ()
+    assert meet(Change(("hours",), Values(hours=text + " "), None), found).conflicts != ()
+
+
+def test_of_several_columns_those_with_json_are_compared_by_what_they_say() -> None:
+    fields = {"both": Field(("name", "hours"), lambda values: (values.name, values.hours))}
+    merger = Merger("sites", COLUMNS, {"hours"}, fields)
+
+    def saw(name: str, hours: str) -> tuple[Conflict, ...]:
+        change = Change(("both",), Values(name=name, hours=hours), None)
+        return merger.merge(stored(), change, None, "reject", deleted=False).conflicts
+
+    assert saw("Harbour", '{"close":"24:00","open":"06:00"}') == ()
+    assert saw("Garage", '{"close":"24:00","open":"06:00"}') != ()
+    assert saw("Harbour", '{"close":"23:00","open":"06:00"}') != ()
 
 
 def test_a_field_of_several_columns_is_described_whole() -> None:

@@ -185,6 +185,28 @@ def test_a_terminated_contract_stays() -> None:
     assert (row.terminated_on, row.termination_reason) == (date(2026, 6, 30), "sold")
 
 
+def test_a_terminated_contract_stays_so_when_an_update_of_its_site_still_names_it() -> None:
+    ended = ContractTerminated(site_id=SITE, contract_id="contract-1", termination_date=date(2026, 6, 30))
+    values = SiteValues(contract_info=info("contract-1", billing_cycle="yearly"))
+    late = SiteUpdated(site_id=SITE, changed_fields=("contract_info",), new_values=values)
+    row = Folded([CREATED, ended, late]).row("contracts")
+    assert (row.billing_cycle, row.terminated_on) == ("yearly", date(2026, 6, 30))
+
+
+@pytest.mark.parametrize(("expected_version", "conflicts"), [(2, 0), (1, 1), (3, 1)])
+def test_an_update_of_a_contract_expects_the_contracts_version(expected_version: int, conflicts: int) -> None:
+    def cycle(value: str, **values: int) -> ContractUpdated:
+        new = ContractValues(billing_cycle=value)
+        changed = ("billing_cycle",)
+        return ContractUpdated(site_id=SITE, contract_id="contract-1", changed_fields=changed, new_values=new, **values)
+
+    renamed = SiteUpdated(site_id=SITE, changed_fields=("name",), new_values=SiteValues(name="Harbour"))
+    folded = Folded([CREATED, renamed, cycle("weekly")])
+    assert folded.version("customer_sites") == 3
+    folded.take(cycle("yearly", expected_version=expected_version))
+    assert len(folded.conflicts) == conflicts
+
+
 def test_a_contract_of_another_site_is_another_contract() -> None:
     other = SiteCreated(site_id="other", site_data=CREATED.site_data)
     assert [row.site_id for row in Folded([CREATED, other]).rows("contracts")] == ["other", "site-1"]
