@@ -9,6 +9,9 @@ from aiokafka.errors import CorruptRecordException
 
 from sitelog.streams.errors import Halt
 
+EXIT_HOLE: Final = 74
+NO_LOG: Final = "a compacted or transactional topic can't be a log (exit 74)"
+
 TAKEN_AT_ONCE: Final = 16
 """Records between two looks at their bytes: by so many at most the bound is exceeded."""
 
@@ -18,7 +21,8 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
     _batch: Any = None
     _rest: Iterator[Any] = iter(())
-    _unreadable: UnicodeDecodeError | None = None
+    _refusal: Halt | None = None
+    """Why the next record can't be taken."""
     _at = 0
     """The open batch's next record."""
 
@@ -30,8 +34,8 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def take(self, records_max: int, bytes_max: int) -> tuple[list[Any], int]:
         """Return the next records and their bytes: no more than the bounds allow, and one at least if there is any.
 
-        Raises Halt once the next record is one that aiokafka can't get past: brokers don't check header names. Nor can
-        it be asked for what is behind it in the same batch, which always comes as a whole.
+        Raises Halt once the next record is one that aiokafka can't get past, or one of a producer's transaction: until
+        that is committed it is no fact, and the marks between transactions are holes.
         """
         taken: list[Any] = []
         size = 0
@@ -39,42 +43,40 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             piece = self._piece(min(TAKEN_AT_ONCE, records_max - len(taken)))
             taken += piece
             size += sum([len(record.value or b"") for record in piece])
-        if self._unreadable is not None and not taken:
-            raise Halt(
-                f"{self._tp.topic}[{self._tp.partition}]: expected header names in UTF-8 in the record at offset "
-                f"{self._at}, got {self._unreadable.object!r}. Neither it nor what its producer sent in one "
-                f"batch with it can be read: have the producer mended, skip to {self._batch.next_offset} with `sitelog "
-                "position set`, and have what is skipped appended again"
-            )
+        if self._refusal is not None and not taken:
+            raise self._refusal
         return taken, size
 
     def has_more(self) -> bool:
         """Tell whether there is anything left, if only an error."""
-        return self._batch is not None or self._records.has_next()
+        return self._batch is not None or self._refusal is not None or self._records.has_next()
 
     def _is_open(self) -> bool:
         """Open the next of Kafka's own batches, unless one is open; False where there is none, or it can't be read."""
-        while self._batch is None and self._records.has_next():
+        while self._batch is None and self._refusal is None and self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"{self._tp.topic}[{self._tp.partition}]: a batch has another checksum")
-            if batch.is_control_batch:
-                self.next_fetch_offset = batch.next_offset
+            if batch.is_transactional or batch.is_control_batch:
+                self._refusal = self._transactional(batch)
             else:
                 self._batch, self._at = batch, batch.base_offset
                 self._rest = islice(batch, None)  # the batch itself lets nobody begin twice
-        return self._batch is not None and self._unreadable is None
+        return self._batch is not None and self._refusal is None
 
     def _piece(self, records_max: int) -> list[Any]:
         """Return the open batch's next records, and close it after its last one."""
         piece: list[Any] = []
+        unreadable: UnicodeDecodeError | None = None
         try:
             piece.extend(islice(self._rest, records_max))  # keeps those before an error
         except UnicodeDecodeError as error:
-            self._unreadable = error
+            unreadable = error
         if piece:
             self._at = piece[-1].offset + 1
-        is_last = len(piece) < records_max and self._unreadable is None
+        if unreadable is not None:
+            self._refusal = self._has_no_name(unreadable)
+        is_last = len(piece) < records_max and self._refusal is None
         if piece and piece[0].offset < self.next_fetch_offset:  # a batch comes whole, from wherever it is asked for
             piece = [record for record in piece if record.offset >= self.next_fetch_offset]
         if piece:
@@ -83,6 +85,25 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             self.next_fetch_offset = self._batch.next_offset
             self._batch = None
         return piece
+
+    def _transactional(self, batch: Any) -> Halt:
+        return Halt(
+            f"{self._tp.topic}[{self._tp.partition}]: expected records outside of transactions, got those of one from "
+            f"offset {batch.base_offset} to {batch.next_offset - 1}: {NO_LOG}",
+            EXIT_HOLE,
+        )
+
+    def _has_no_name(self, unreadable: UnicodeDecodeError) -> Halt:
+        """Return why the open batch's next record stops all behind it: brokers don't check header names.
+
+        Nor can Kafka be asked for what is behind it in the same batch, which always comes as a whole.
+        """
+        return Halt(
+            f"{self._tp.topic}[{self._tp.partition}]: expected header names in UTF-8 in the record at offset "
+            f"{self._at}, got {unreadable.object!r}. Neither it nor what its producer sent in one "
+            f"batch with it can be read: have the producer mended, skip to {self._batch.next_offset} with `sitelog "
+            "position set`, and have what is skipped appended again"
+        )
 
 
 class LeanResult(fetcher.FetchResult):  # type: ignore[misc]

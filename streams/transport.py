@@ -22,6 +22,7 @@ from mode import Service
 
 from sitelog.streams._batch import Claim, Record, RecordBatch
 from sitelog.streams._consumer_thread import BatchConsumerThread
+from sitelog.streams._fetched import EXIT_HOLE, NO_LOG
 from sitelog.streams.errors import Halt, Retry
 
 POLL_SECONDS: Final = 1.0
@@ -30,7 +31,6 @@ CLAIM_RETRY_SECONDS: Final = 0.5
 FLOW_STOPPED_SECONDS_MAX: Final = 120.0
 
 EXIT_COORDINATOR: Final = 72
-EXIT_HOLE: Final = 74
 EXIT_FENCED: Final = 75
 EXIT_FLOW_STOPPED: Final = 78
 
@@ -253,7 +253,7 @@ class BatchConsumer(driver.Consumer):
         if first != claim.read_offset or end - first != len(records):
             raise Halt(
                 f"{tp.topic}[{tp.partition}]: expected {len(records)} records from offset {claim.read_offset} on, got "
-                f"{first} to {end - 1}: a compacted or transactional topic can't be a log (exit 74)",
+                f"{first} to {end - 1}: {NO_LOG}",
                 EXIT_HOLE,
             )
         highwater = self.highwater(tp)

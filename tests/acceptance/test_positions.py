@@ -169,18 +169,25 @@ async def test_rule_9_a_log_that_is_ahead_of_its_position_ends_the_worker_with_7
     assert await new_rig.connection.fetchval("SELECT count(*) FROM sitelog.parked_event") == 0
 
 
-async def test_rule_9_a_hole_ends_the_worker_with_74(new_rig: Rig) -> None:
-    """A producer with transactions leaves one behind each of them."""
+async def test_rule_9_a_producers_transaction_ends_the_worker_with_74_and_nothing_of_it_is_applied(
+    new_rig: Rig,
+) -> None:
+    """It isn't committed yet, and here it never is."""
+    await put(new_rig, range(2))
     producer = AIOKafkaProducer(**kafka_client_options(new_rig.settings), transactional_id="another team's")
     async with producer:
-        for number in range(2):
-            async with producer.transaction():
-                await producer.send_and_wait(TOPIC, value(number), key(number), 0)
+        await producer.begin_transaction()
+        await producer.send_and_wait(TOPIC, value(2), key(2), 0)
 
-    said = await last_words(await new_rig.launch(), 74)
+        said = await last_words(await new_rig.launch(), 74)
 
-    assert "customer-sites-events[0]: expected " in said
-    assert said.endswith(": a compacted or transactional topic can't be a log (exit 74)")
+        assert (
+            "customer-sites-events[0]: expected records outside of transactions, got those of one from offset " in said
+        )
+        assert said.endswith(": a compacted or transactional topic can't be a log (exit 74)")
+        await producer.abort_transaction()
+    (applied,) = await new_rig.connection.fetch("SELECT count(*), max(kafka_offset) FROM sitelog.event_log")
+    assert tuple(applied) == (2, 1)
 
 
 async def test_rule_9_a_record_that_the_client_cant_get_past_ends_the_worker_with_its_offset(new_rig: Rig) -> None:

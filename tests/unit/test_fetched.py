@@ -20,6 +20,7 @@ from sitelog.streams.errors import Halt
 
 PARTITION = TopicPartition("customer-sites-events", 0)
 NO_COMPRESSION = 0
+TRANSACTIONAL = 0x10
 CONTROL = 0x20
 MUCH = 1_000_000
 
@@ -33,11 +34,10 @@ def batch(start: int, values: Sequence[bytes | None]) -> bytes:
     return start.to_bytes(8) + built[8:]
 
 
-def resealed(one: bytes, *, control: bool = False) -> bytes:
-    """The batch with its checksum made anew."""
+def resealed(one: bytes, flags: int = 0) -> bytes:
+    """The batch with these flags, and its checksum made anew."""
     changed = bytearray(one)
-    if control:
-        changed[22] |= CONTROL
+    changed[22] |= flags
     struct.pack_into(">I", changed, 17, calc_crc32c(bytes(changed[21:])))
     return bytes(changed)
 
@@ -78,11 +78,15 @@ def test_a_batch_that_begins_before_the_position_is_taken_from_there() -> None:
     assert offsets(fetched.take(100, MUCH)[0]) == list(range(2 * TAKEN_AT_ONCE + 3, 50))
 
 
-def test_the_marks_of_a_producers_transactions_are_no_records() -> None:
-    fetched = records(batch(0, [b"a"]), resealed(batch(1, [b"mark"]), control=True), batch(2, [b"b"]))
-    assert offsets(fetched.take(100, MUCH)[0]) == [0, 2]
-    last = records(resealed(batch(7, [b"mark"]), control=True), position=7)
-    assert (last.take(100, MUCH), last.next_fetch_offset, last.has_more()) == (([], 0), 8, False)
+@pytest.mark.parametrize("flag", [TRANSACTIONAL, TRANSACTIONAL | CONTROL, CONTROL])
+def test_what_is_before_a_producers_transaction_is_taken_before_that_is_refused(flag: int) -> None:
+    fetched = records(batch(0, [b"a", b"b"]), resealed(batch(2, [b"c", b"d"]), flag), batch(4, [b"e"]))
+    assert offsets(fetched.take(100, MUCH)[0]) == [0, 1]
+    for _ in range(2):
+        assert fetched.has_more()
+        with pytest.raises(Halt, match=r"outside of transactions, got those of one from offset 2 to 3: ") as halt:
+            fetched.take(100, MUCH)
+        assert halt.value.exit_code == 74
 
 
 def test_bytes_that_were_damaged_on_the_way_are_no_records() -> None:
