@@ -33,6 +33,9 @@ BACKOFF_SECONDS_MIN: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 1.0
 ACQUIRE_SECONDS_MAX: Final = 5.0
 
+REPETITIONS_MAX: Final = 10
+"""How often a batch may turn out to hold what is written already, although it was looked for."""
+
 WARY_BATCHES: Final = 50
 """Batches that are checked for events sent twice, after one was found: repetitions come in runs."""
 
@@ -123,6 +126,8 @@ class Pipeline:
 
     While these are under way, batches gather, until they have `shared_records_max` records or `shared_bytes_max`, and
     then share the next one: most of what a transaction costs doesn't depend on how much is in it.
+
+    `held_seconds_max` is the shortest time after which Postgres ends a transaction.
     """
 
     def __init__(
@@ -138,6 +143,7 @@ class Pipeline:
         in_flight_max: int,
         shared_records_max: int,
         shared_bytes_max: int,
+        held_seconds_max: float,
     ) -> None:
         self._projector = projector
         self._codec = codec
@@ -148,6 +154,7 @@ class Pipeline:
         self._spans = spans
         self._room = asyncio.Semaphore(in_flight_max)
         self._shared_max = (shared_records_max, shared_bytes_max)
+        self._held_seconds_max = held_seconds_max
         self._gathering: Group | None = None
         self._latest: dict[Place, Group] = {}  # of those that aren't done
         self._running: set[asyncio.Task[None]] = set()
@@ -272,16 +279,20 @@ class Pipeline:
         """Apply a slice, again and again while the database is away; None once the claim is over."""
         wait = BACKOFF_SECONDS_MIN
         check_known = self._wary.get(part.place, 0) > 0
-        before, trial = NOTHING, None
+        before, trial, repetitions = NOTHING, None, 0
         while not claim.void:
+            began: float | None = None
             try:
                 async with self._connection([part]) as connection:
+                    began = monotonic()
                     (outcome,) = await self._projector.apply(connection, [part], check_known=check_known, trial=trial)
             except Exception as error:
-                if seen_before(error):
+                if seen_before(error) and repetitions < REPETITIONS_MAX:
                     # Looked for already, it has just come in by another partition: the next look finds it.
-                    check_known = True
+                    check_known, repetitions = True, repetitions + 1
                     self._wary[part.place] = WARY_BATCHES
+                elif isinstance(error, TooMuchAside) or (len(part.items) > 1 and self._is_too_much(error, began)):
+                    return await self._divide(claim, part)
                 elif transient(error):
                     self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
                     wait = await self._back_off(wait, "database")
@@ -289,8 +300,6 @@ class Pipeline:
                     # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
                     self._progress.failing(part.topic, part.partition, f"schema registry: {error}")
                     wait = await self._back_off(wait, "registry")
-                elif isinstance(error, TooMuchAside) or (refused_data(error) and len(part.items) > 1):
-                    return await self._divide(claim, part)
                 elif refused_data(error):
                     trial = self._tried(trial, part, error)
                 else:
@@ -300,19 +309,29 @@ class Pipeline:
                     # A record that took several transactions has met itself in the log, which is no repetition.
                     return outcome if before is NOTHING else _added(before, replace(outcome, duplicates=0))
                 self._progress.moving(part.topic, part.partition)
-                before, wait = _added(before, outcome), BACKOFF_SECONDS_MIN
+                before, wait, repetitions = _added(before, outcome), BACKOFF_SECONDS_MIN, 0
                 trial = trial and Trial(trial.records * 2)
         return None
 
     async def _divide(self, claim: Claim, part: Slice) -> Outcome | None:
-        """Apply it by halves, until the record is alone that makes the trouble."""
+        """Apply it by halves, until there is little enough, or the record is alone that makes the trouble."""
         middle = len(part.items) // 2
         at = part.items[middle].offset
         first = await self._apply(claim, replace(part, end=at, items=part.items[:middle]))
         if first is None or first.verdict not in ("applied", "applied_before"):
             return first
+        self._progress.moving(part.topic, part.partition)
         second = await self._apply(claim, replace(part, start=at, items=part.items[middle:]))
         return None if second is None else reduce(_added, (first, second))
+
+    def _is_too_much(self, error: BaseException, began: float | None) -> bool:
+        """Tell whether less of it might work: a record is refused, or the transaction was ended for its length."""
+        if refused_data(error):
+            return True
+        # Whom Postgres has ended may learn only that the connection is gone. A lock is waited for at any length.
+        if began is None or isinstance(error, asyncpg.LockNotAvailableError):
+            return False
+        return transient(error) and monotonic() - began >= self._held_seconds_max
 
     @staticmethod
     def _tried(trial: Trial | None, part: Slice, error: BaseException) -> Trial | None:

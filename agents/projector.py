@@ -106,6 +106,7 @@ def build(settings: Settings, planned: Plan, purpose: Purpose, telemetry: "Telem
         in_flight_max=settings.worker.batches_in_flight_max,
         shared_records_max=settings.worker.shared_records_max,
         shared_bytes_max=settings.worker.batch_bytes_max,
+        held_seconds_max=settings.worker.held_seconds_max,
     )
     app = build_app(
         settings,

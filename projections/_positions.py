@@ -38,17 +38,21 @@ LIMIT_LOCK: Final = "SELECT set_config('lock_timeout', $1, TRUE)"
 
 # Postgres's own timeouts don't reach a COPY that waits for its client (they are looked at when the next bytes come), so
 # a worker that was frozen or cut off in the middle of one would keep its locks until it thaws. Only who waits for a
-# lock looks here, and only sessions of the same consumer end that have been silent for longer than they may be.
+# lock looks here, and only sessions end that hold one on positions and have been silent for longer than they may be.
 END_SILENT: Final = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
-FROM pg_stat_activity
+FROM pg_stat_activity AS a
 WHERE datname = current_database()
     AND usename = current_user
-    AND application_name = current_setting('application_name')
     AND state = 'active'
     AND wait_event = 'ClientRead'
     AND clock_timestamp() - query_start
         > nullif(current_setting('idle_in_transaction_session_timeout'), '0')::interval
+    AND EXISTS (
+        SELECT
+        FROM pg_locks AS l
+        WHERE l.pid = a.pid AND l.relation = 'sitelog.consumer_position'::regclass AND l.mode <> 'AccessShareLock'
+    )
 """
 
 CLAIM_LOCK_SECONDS_MAX: Final = 2

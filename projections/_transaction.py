@@ -157,6 +157,8 @@ class Projector:
         async with connection.transaction():
             positions = await _positions.lock_all(connection, self._consumer, [part.place for part in parts])
             outcomes = [Outcome(judge(positions.get(part.place), part)) for part in parts]
+            if any(outcome.verdict in {"fenced", "lost"} for outcome in outcomes):
+                self._forget()
             going = [part for part, outcome in zip(parts, outcomes, strict=True) if outcome.verdict == "applied"]
             if not going:
                 return outcomes
@@ -205,6 +207,11 @@ class Projector:
         for part, work in zip(parts, works, strict=True):
             self._stored_schemas |= work.taken.fingerprints
             self._left[part.place] = work.lot.position
+
+    def _forget(self) -> None:
+        """Forget what was written: it is gone where a database took over that didn't have all of it."""
+        self._stored_schemas.clear()
+        self._left.clear()
 
     async def _take(
         self,

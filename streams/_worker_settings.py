@@ -65,6 +65,13 @@ class WorkerSettings(Section):
     # From SIGTERM until the process ends, come what may: below the 30 s of most supervisors.
     shutdown_seconds: Annotated[float, Field(ge=1, le=300)] = 10
 
+    @property
+    def held_seconds_max(self) -> float:
+        """The shortest time after which Postgres ends a transaction, or a part of it."""
+        return min(
+            self.idle_in_transaction_timeout_seconds, self.statement_timeout_seconds, self.transaction_timeout_seconds
+        )
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         raise_if_any(list(self._problems()))

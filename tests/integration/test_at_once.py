@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from sitelog.projections._database import connect
+from sitelog.projections._install import owner_of
 from sitelog.projections._log import seen_before
 from sitelog.projections._switch import TOUCH
 from sitelog.projections._transaction import AT_ONCE_BYTES_MAX, AT_ONCE_RECORDS_MAX, Outcome, Slice
@@ -190,3 +191,28 @@ async def test_a_history_whose_rows_are_removed_takes_a_transaction(lane: Lane) 
         await lane.apply(event("site_assigned_to_territory", effective_at=f"{year}-01-01T00:00:00Z"))
         assert lane.watched.transactions == transactions
     assert await lane.owner.fetchval("SELECT count(*) FROM territory_assignments WHERE site_id = 'site-1'") == 1
+
+
+async def test_where_a_database_takes_over_that_lacks_the_last_transactions_their_schemas_are_stored_again(
+    lane: Lane, database: Settings
+) -> None:
+    before = await lane.partition.position()
+    await lane.apply(assigned := event("site_assigned_to_territory"))
+    owner = await connect(owner_of(database))
+    await owner.execute("ALTER TABLE sitelog.event_log DISABLE TRIGGER USER")
+    await owner.execute("DELETE FROM sitelog.event_log WHERE log_seq > $1", before.log_seq)
+    await owner.execute("ALTER TABLE sitelog.event_log ENABLE TRIGGER USER")
+    await owner.execute("DELETE FROM sitelog.avro_schema WHERE name = 'site_assigned_to_territory'")
+    await owner.execute(
+        "UPDATE sitelog.consumer_position SET next_offset = $1, log_seq = $2", before.next_offset, before.log_seq
+    )
+
+    part = lane.partition.part(lane.partition.append(renamed(name="Pier")), lane.epoch)
+    (outcome,) = await lane.partition.projector.apply(lane.watched, [part])
+    assert outcome.verdict == "lost"
+    await lane.partition.apply(before.next_offset)
+
+    assert [event_id for *_, event_id in await lane.partition.log()][-2] == assigned.event_id
+    stored = "SELECT count(*) FROM sitelog.avro_schema WHERE name = 'site_assigned_to_territory'"
+    assert await owner.fetchval(stored) == 1
+    await owner.close()

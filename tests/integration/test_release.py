@@ -82,6 +82,7 @@ def pipeline_of(partition: Partition, progress: Progress) -> tuple[Pipeline, Hea
         in_flight_max=1,
         shared_records_max=100,
         shared_bytes_max=BYTES,
+        held_seconds_max=60,
     )
     return pipeline, heard
 

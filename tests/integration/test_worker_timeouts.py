@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
@@ -15,7 +15,7 @@ from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import load
 from sitelog.streams._batch import Position
 from sitelog.streams.errors import Retry
-from sitelog.streams.settings import Settings, WorkerSettings
+from sitelog.streams.settings import DatabaseSettings, Settings, WorkerSettings
 from tests.until import until
 
 pytestmark = pytest.mark.services
@@ -72,44 +72,53 @@ async def test_postgres_does_not_keep_its_news_for_a_listener_that_is_suspended(
     await worker.close()
 
 
-async def test_a_worker_that_froze_in_the_middle_of_a_copy_loses_its_locks_to_its_successor(database: Settings) -> None:
+@pytest.mark.parametrize("application", ["sitelog projector", "sitelog parked retry"])
+async def test_who_froze_in_the_middle_of_a_copy_loses_its_locks_on_positions(
+    database: Settings, application: str
+) -> None:
     primary = database.database_config.primary
     async with await open_pool(primary, application="sitelog projector", worker=WORKER) as pool:
         positions = PostgresPositions(pool, PROJECTOR, "its successor", load())
         assert await positions.claim(TOPIC, 0, 1, force=True)
-        frozen = await connect(primary, application="sitelog projector", worker=WORKER)
-        copying = asyncio.create_task(freeze_in_a_copy(frozen))
+        async with frozen_in_a_copy(primary, application, holding="SELECT FROM sitelog.consumer_position FOR UPDATE"):
 
-        async def claimed() -> Position | None:
-            with suppress(Retry):
-                return await positions.claim(TOPIC, 0, 2, force=False)
-            return None
+            async def claimed() -> Position | None:
+                with suppress(Retry):
+                    return await positions.claim(TOPIC, 0, 2, force=False)
+                return None
 
-        await until("a COPY that waits for its client", lambda: is_copying(pool))
-        claim = await until("the claim", claimed, seconds=15)
-
-        assert claim.epoch == 2
-        copying.cancel()
-        with suppress(asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresError):
-            await copying
-        frozen.terminate()
+            async with frozen_in_a_copy(primary, application, holding="SELECT FROM sitelog.consumer_position"):
+                await until("two that wait for their clients", lambda: are_copying(pool, 2))
+                claim = await until("the claim", claimed, seconds=15)
+                assert claim.epoch == 2
+                assert await are_copying(pool, 1)  # the other holds up nobody
 
 
-async def freeze_in_a_copy(connection: asyncpg.Connection) -> None:
-    """Hold a position, and stop half-way through a COPY: none of Postgres's timeouts ends that."""
+@asynccontextmanager
+async def frozen_in_a_copy(primary: DatabaseSettings, application: str, holding: str) -> AsyncIterator[None]:
+    """Begin a transaction with `holding`, and stop half-way through a COPY: none of Postgres's timeouts ends that."""
 
     async def source() -> AsyncIterator[bytes]:
         yield b"one\n"
         await asyncio.sleep(FREEZES_SECONDS)
 
-    await connection.execute(MAKE_TABLE)
-    async with connection.transaction():
-        await connection.execute("SELECT FROM sitelog.consumer_position FOR UPDATE")
-        await connection.copy_to_table("frozen", source=source())
+    async def freeze() -> None:
+        await frozen.execute(MAKE_TABLE)
+        async with frozen.transaction():
+            await frozen.execute(holding)
+            await frozen.copy_to_table("frozen", source=source())
+
+    frozen = await connect(primary, application=application, worker=WORKER)
+    copying = asyncio.create_task(freeze())
+    yield
+    copying.cancel()
+    with suppress(asyncio.CancelledError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        await copying
+    frozen.terminate()
 
 
-async def is_copying(pool: asyncpg.Pool) -> bool:
-    waiting: bool = await pool.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'COPY%' AND wait_event = 'ClientRead')"
+async def are_copying(pool: asyncpg.Pool, count: int) -> bool:
+    found: int = await pool.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND wait_event = 'ClientRead'"
     )
-    return waiting
+    return found == count

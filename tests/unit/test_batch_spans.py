@@ -93,6 +93,7 @@ class Stage:
             in_flight_max=1,
             shared_records_max=1_000,
             shared_bytes_max=1_000_000,
+            held_seconds_max=60,
         )
 
     async def apply(self, *batches: RecordBatch, first: RecordBatch | None = None) -> list[ReadableSpan]:

@@ -104,7 +104,7 @@ class Pool:
 
 def seen(constraint: str = "event_log_event_id_key") -> asyncpg.UniqueViolationError:
     error = asyncpg.UniqueViolationError("duplicate key value")
-    error.constraint_name = constraint
+    error.schema_name, error.constraint_name = "sitelog", constraint
     return error
 
 
@@ -112,7 +112,11 @@ APPLIED = Outcome("applied", events=1)
 
 
 def pipeline_of(
-    projector: Scripted | Held, heard: Heard, codec: Codec | None = None, spans: Spans = NO_SPANS
+    projector: Scripted | Held,
+    heard: Heard,
+    codec: Codec | None = None,
+    spans: Spans = NO_SPANS,
+    held_seconds_max: float = 60,
 ) -> Pipeline:
     progress = Progress()
     return Pipeline(
@@ -126,6 +130,7 @@ def pipeline_of(
         in_flight_max=2,
         shared_records_max=SHARED,
         shared_bytes_max=SHARED_BYTES,
+        held_seconds_max=held_seconds_max,
     )
 
 
@@ -140,9 +145,10 @@ async def run(
     during: Callable[[Claim], None] = lambda _: None,
     codec: Codec | None = None,
     value: bytes = CREATED,
+    held_seconds_max: float = 60,
 ) -> tuple[Heard, Claim]:
     heard = Heard()
-    pipeline = pipeline_of(projector, heard, codec)
+    pipeline = pipeline_of(projector, heard, codec, held_seconds_max=held_seconds_max)
     claim = claim_of(0)
     await pipeline.submit(batch(claim, records, value))
     await asyncio.sleep(0)
@@ -220,6 +226,37 @@ async def test_while_the_database_is_away_the_batch_is_tried_again() -> None:
     projector = Scripted(ConnectionRefusedError(), asyncpg.CannotConnectNowError("starting up"), APPLIED)
     heard, _ = await run(projector)
     assert (heard.applied_to, heard.halts) == ([1], [])
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        asyncpg.IdleInTransactionSessionTimeoutError("terminating connection"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
+        TimeoutError(),
+    ],
+)
+async def test_a_batch_that_takes_longer_than_a_transaction_may_is_applied_by_halves(ended: Exception) -> None:
+    projector = Scripted(ended, ended, APPLIED, APPLIED, APPLIED)
+    heard, _ = await run(projector, 4, held_seconds_max=0)
+    assert [offsets for offsets, _ in projector.tries] == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3]]
+    assert (heard.applied_to, heard.halts) == ([4], [])
+
+
+async def test_a_batch_that_waits_for_a_lock_and_a_single_record_are_tried_again_as_they_are() -> None:
+    projector = Scripted(asyncpg.LockNotAvailableError("lock timeout"), APPLIED)
+    heard, _ = await run(projector, 4, held_seconds_max=0)
+    assert ([len(offsets) for offsets, _ in projector.tries], heard.applied_to) == ([4, 4], [4])
+    projector = Scripted(TimeoutError(), APPLIED)
+    heard, _ = await run(projector, 1, held_seconds_max=0)
+    assert ([len(offsets) for offsets, _ in projector.tries], heard.applied_to) == ([1, 1], [1])
+
+
+async def test_a_repetition_that_no_look_finds_ends_the_process_by_name() -> None:
+    heard, _ = await run(Scripted(*[seen("parked_event_record_key")] * 100))
+    (halt,) = heard.halts
+    assert str(halt) == f"{TOPIC}[0]: UniqueViolationError: duplicate key value"
 
 
 async def test_a_batch_of_a_claim_that_is_over_is_dropped() -> None:
