@@ -118,6 +118,14 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 return f"{name} has ended: {why}"
         return None
 
+    def missing_topics(self) -> list[str]:
+        """Name the subscribed topics that the brokers' last answer about topics didn't have."""
+        consumer = self._consumer
+        if consumer is None:
+            return []
+        known = consumer._client.cluster.topics()  # noqa: SLF001 - consumer.topics() asks anew
+        return sorted(consumer.subscription() - known)
+
     def coordinator_error(self) -> BaseException | None:
         """Return the error that the group coordinator waits for somebody to take, if there is one."""
         consumer = self._consumer

@@ -24,11 +24,14 @@ from sitelog.streams._batch import Claim, Record, RecordBatch
 from sitelog.streams._consumer_thread import BatchConsumerThread
 from sitelog.streams._fetched import EXIT_HOLE, NO_LOG
 from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.topics import EXIT_TOPICS
 
 POLL_SECONDS: Final = 1.0
 POLL_SECONDS_WHILE_CLAIMING: Final = 0.1
 CLAIM_RETRY_SECONDS: Final = 0.5
 FLOW_STOPPED_SECONDS_MAX: Final = 120.0
+TOPIC_MISSING_SECONDS_MAX: Final = 10.0
+"""A broker that has just started may not know all of them yet."""
 
 EXIT_COORDINATOR: Final = 72
 EXIT_FENCED: Final = 75
@@ -337,8 +340,15 @@ class BatchConsumer(driver.Consumer):
     async def _watch(self) -> None:
         """Stop where Faust would go on as a zombie: an error nobody takes, a flow that nobody resumes."""
         stopped_since: float | None = None
+        missing_since: float | None = None
         while not self.should_stop:
             await self.sleep(1.0)
+            missing = self._thread.missing_topics() if self.joined else []
+            missing_since = (missing_since or monotonic()) if missing else None
+            if missing_since is not None and monotonic() - missing_since > TOPIC_MISSING_SECONDS_MAX:
+                self.halt(
+                    Halt(f"expected the topic {missing[0]}, got none of that name any more (exit 79)", EXIT_TOPICS)
+                )
             error = self._thread.coordinator_error()
             if error is not None:
                 self.halt(Halt(f"the consumer group refused this worker: {error!r} (exit 72)", EXIT_COORDINATOR))

@@ -16,6 +16,7 @@ from aiokafka.record.util import calc_crc32c
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.codec import Codec
 from sitelog.streams.events import SiteCreated, SiteValues
+from sitelog.streams.topics import create_topics
 from tests.conftest import Services, recreate_topics
 from tests.rig import Rig, open_rig
 from tests.worker_process import WorkerProcess
@@ -188,6 +189,20 @@ async def test_rule_9_a_producers_transaction_ends_the_worker_with_74_and_nothin
         await producer.abort_transaction()
     (applied,) = await new_rig.connection.fetch("SELECT count(*), max(kafka_offset) FROM sitelog.event_log")
     assert tuple(applied) == (2, 1)
+
+
+async def test_rule_9_a_topic_that_is_deleted_ends_the_worker_with_79(new_rig: Rig) -> None:
+    worker = await new_rig.worker(metadata_max_age_seconds=1)
+    admin = AIOKafkaAdminClient(**kafka_client_options(new_rig.settings))
+    await admin.start()
+    try:
+        await admin.delete_topics([TOPIC])
+        said = await last_words(worker, 79)
+    finally:
+        await admin.close()
+        await create_topics(new_rig.settings)
+
+    assert said.endswith(f": expected the topic {TOPIC}, got none of that name any more (exit 79)")
 
 
 async def test_rule_9_a_record_that_the_client_cant_get_past_ends_the_worker_with_its_offset(new_rig: Rig) -> None:
