@@ -35,9 +35,10 @@ class MissingError(Exception):
 class Flight:
     """The events of one `append_many`, from their sending to their acknowledgement."""
 
-    def __init__(self, seconds_max: float, progress: Callable[[int], None]) -> None:
-        """Take how long the oldest may be unacknowledged, and who is told how many are acknowledged."""
+    def __init__(self, seconds_max: float, events_max: int, progress: Callable[[int], None]) -> None:
+        """Take how long the oldest may be unacknowledged, how many there may be, and who hears of acknowledgements."""
         self._seconds_max = seconds_max
+        self._events_max = events_max
         self._progress = progress
         self._unsettled: deque[tuple[Event, asyncio.Future[RecordMetadata]]] = deque()
         self._told = 0
@@ -90,8 +91,16 @@ class Flight:
 
     async def settle(self) -> None:
         """Wait until all is acknowledged; raises MissingError for the oldest that isn't in time."""
+        await self._settle_to(0)
+
+    async def room(self) -> None:
+        """Wait until one more may be sent: none leaves before those before it. Raises what `settle` raises."""
+        if len(self._unsettled) >= self._events_max:
+            await self._settle_to(self._events_max - 1)
+
+    async def _settle_to(self, count: int) -> None:
         self.settle_done()
-        while self._unsettled:
+        while len(self._unsettled) > count:
             # A deadline of its own costs more than all else here, and most have come with the one before.
             done, _ = await asyncio.wait([self._unsettled[0][1]], timeout=self._seconds_max)
             if not done:

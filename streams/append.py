@@ -125,7 +125,8 @@ class Appender:
         the log, those after it may be or not, and who goes on begins with it. An asynchronous source that makes wait
         is cancelled for it.
         """
-        flight = Flight(self._limits.delivery_timeout_seconds, progress or (lambda _: None))
+        limits = self._limits
+        flight = Flight(limits.delivery_timeout_seconds, limits.in_flight_max, progress or (lambda _: None))
         try:
             try:
                 # A source that is waited for, as a pipe is, may have nothing for hours; another lets nobody watch.
@@ -189,6 +190,7 @@ class Appender:
         return future
 
     async def _send_in_order(self, event: Event, flight: Flight) -> None:
+        await flight.room()
         try:
             async with asyncio.timeout(self._limits.delivery_timeout_seconds):
                 # Behind one that has failed it would be in the log before it, for good.

@@ -33,7 +33,7 @@ def told() -> list[int]:
 
 @pytest.fixture
 async def flight(told: list[int]) -> Flight:
-    return Flight(0.01, told.append)
+    return Flight(0.01, 5, told.append)
 
 
 async def test_an_event_that_found_no_room_names_the_oldest_that_is_unacknowledged(flight: Flight) -> None:
@@ -103,7 +103,7 @@ async def test_what_is_not_acknowledged_ends_a_block_that_waits_for_something_el
 
 async def test_what_is_acknowledged_is_told_while_a_block_waits() -> None:
     told: asyncio.Queue[int] = asyncio.Queue()
-    flight = Flight(5, told.put_nowait)
+    flight = Flight(5, 1_000, told.put_nowait)
     async with flight.settling():
         for count in (2, 5):
             _, answers = flying(flight, count)
@@ -133,3 +133,21 @@ async def test_a_cancelled_block_stays_cancelled(flight: Flight) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_is_acknowledged_behind_one_that_is_not_takes_room_until_that_one_is(flight: Flight) -> None:
+    _, answers = flying(flight, 5)
+    for answer in answers[1:]:
+        answer.set_result(ACKNOWLEDGED)
+    waiting = asyncio.create_task(flight.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    answers[0].set_result(ACKNOWLEDGED)
+    await waiting
+
+
+async def test_who_finds_no_room_in_time_is_told_of_the_oldest(flight: Flight) -> None:
+    events, _ = flying(flight, 5)
+    with pytest.raises(MissingError) as late:
+        await flight.room()
+    assert late.value.missing[:3] == (events[0], 0, 4)
