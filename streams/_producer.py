@@ -153,5 +153,16 @@ async def _close(producer: Any) -> None:
             # Connections first: requests under way end with them.
             await producer.client.close()
             await producer.stop()
+            await _end_sender(producer)
     except (KafkaError, OSError, TimeoutError) as error:
         log.warning("the Kafka producer didn't close cleanly: %s", error or type(error).__name__)
+    finally:
+        await producer.client.close()  # what was connected meanwhile
+
+
+async def _end_sender(producer: Any) -> None:
+    """End what sends: stop() does nothing where an earlier one was cut off."""
+    task = producer._sender.sender_task  # noqa: SLF001 - its close() raises what the sender makes of a failed batch
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task])

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -228,6 +229,19 @@ async def test_an_outage_names_the_first_event_that_may_be_missing_and_how_many_
             ) as outage:
                 await appender.append_many(events[100:])
             assert outage.value.position == 0
+
+
+async def test_an_appender_that_ends_in_an_outage_leaves_nothing_running(
+    services: Any, kafka_settings: Settings, prefix: str
+) -> None:
+    ours = asyncio.all_tasks()
+    async with AsyncExitStack() as frozen:
+        with pytest.raises(NotAcknowledged):
+            async with Appender(limited(kafka_settings, delivery_timeout_seconds=1)) as appender:
+                await appender.append(deleted(f"{prefix}a", "before"))
+                await frozen.enter_async_context(frozen_broker(services))
+                await appender.append(deleted(f"{prefix}a", "during"))
+        assert [repr(task.get_coro()) for task in asyncio.all_tasks() - ours] == []
 
 
 async def test_a_source_that_makes_wait_delays_no_word_of_an_outage(
