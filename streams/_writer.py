@@ -83,17 +83,21 @@ def _writer(schema: Any, event_type: str, text: str, decode: Callable[[bytes], E
 
 
 def _logical_form(schema: Any) -> str:
-    """Return what decides how bytes are read: the fingerprint leaves the logical types out."""
-    kept = ("type", "name", "fields", "items", "values", "symbols", "size", "logicalType", "precision", "scale")
+    """Return what decides how bytes are read, however it is spelt: the fingerprint leaves the logical types out."""
+    parsed = parse_schema(schema)
+    return json.dumps([to_parsing_canonical_form(parsed), _logical_types(parsed)])
 
-    def strip(part: Any) -> Any:
-        if isinstance(part, list):
-            return [strip(item) for item in part]
-        if isinstance(part, dict):
-            return {key: strip(part[key]) for key in kept if key in part}
-        return part
 
-    return json.dumps(strip(schema))
+def _logical_types(schema: Any) -> list[Any]:
+    """Return what each type within a parsed schema is beyond Avro's own types: most of them nothing."""
+    if isinstance(schema, list):
+        return [_logical_types(branch) for branch in schema]
+    if isinstance(schema, str):
+        return [None]
+    own = [schema.get(name) for name in ("logicalType", "precision", "scale")] if "logicalType" in schema else None
+    inner = [schema[name] for name in ("items", "values") if name in schema]
+    inner += [field["type"] for field in schema.get("fields", [])]
+    return [own, *map(_logical_types, inner)]
 
 
 def _resolver(written: Any, newest: EventSchema, upcast: Upcaster | None) -> Callable[[bytes], Event]:

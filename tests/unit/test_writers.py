@@ -102,6 +102,35 @@ def test_logical_types_that_the_fingerprint_hides_are_refused() -> None:
         Codec().learn(foreign)
 
 
+def respelt(schema: Any) -> Any:
+    """The same schema as other libraries spell it: full names, no namespace, and attributes of their own."""
+    if isinstance(schema, list):
+        return [respelt(branch) for branch in schema]
+    if isinstance(schema, str):
+        return {"type": "string", "avro.java.string": "String"} if schema == "string" else _full_name(schema)
+    spelt = {key: value for key, value in schema.items() if key not in {"namespace", "doc", "rule", "version"}}
+    for inner in ("items", "values"):
+        if inner in schema:
+            spelt[inner] = respelt(schema[inner])
+    if "name" in schema:
+        spelt["name"] = _full_name(schema["name"])
+    if "fields" in schema:
+        spelt["fields"] = [{"name": field["name"], "type": respelt(field["type"])} for field in schema["fields"]]
+    return spelt
+
+
+def _full_name(name: str) -> str:
+    return f"sitelog.events.{name}" if name[0].isupper() else name
+
+
+@pytest.mark.parametrize("schema", load(), ids=lambda schema: f"{schema.event_type}-{schema.version}")
+def test_our_schema_is_known_however_another_library_spells_it(schema: EventSchema) -> None:
+    codec = Codec()
+    before = codec.schemas()
+    assert codec.learn(json.dumps(respelt(schema.schema))) == fingerprint_of(schema.schema)
+    assert codec.schemas() == before
+
+
 def test_learning_a_schema_again_changes_nothing() -> None:
     codec = Codec()
     before = codec.schemas()
