@@ -23,6 +23,8 @@ _FINGERPRINT: Final = struct.Struct("<q")
 _EVENT_TYPES_BY_RECORD: Final = {event.__name__: name for name, event in EVENT_TYPES.items()}
 # Nothing but a mistake or an attack nests deeper.
 _DEPTH_MAX: Final = 32
+# By itself: fastavro reads each byte of a number alone, and super() takes longer than that.
+_read_bytes: Final = BytesIO.read
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,30 @@ def other_writer(text: str, newest: Mapping[str, EventSchema], upcast: Upcaster 
     Raises Undecodable for a schema that isn't of our events, or that can't be read safely.
     """
     try:
-        schema = json.loads(text)
+        schema = _from_json(text)
         parsed = parse_schema(schema)
+        event_type = _event_type(schema)
         _refuse_dangerous(parsed)
     except (ValueError, SchemaParseException, UnknownType, RecursionError, TypeError, KeyError) as error:
         raise Undecodable("unknown_schema", f"expected an Avro schema, got {error!r}"[:500]) from error
+    decode = _resolver(parsed, newest[event_type], upcast)
+    return _writer(schema, event_type, text, decode)
+
+
+def _from_json(text: str) -> Any:
+    schema = json.loads(text)
+    if isinstance(schema, dict):
+        # fastavro would take it at its word, and its types with it.
+        schema.pop("__fastavro_parsed", None)
+    return schema
+
+
+def _event_type(schema: Any) -> str:
     name = str(schema.get("name") if isinstance(schema, dict) else schema)
     event_type = _EVENT_TYPES_BY_RECORD.get(name.rpartition(".")[2])
     if event_type is None:
         raise Undecodable("unknown_schema", f"expected a record called as one of our events, got {name[:100]}")
-    decode = _resolver(parsed, newest[event_type], upcast)
-    return _writer(schema, event_type, text, decode)
+    return event_type
 
 
 def _writer(schema: Any, event_type: str, text: str, decode: Callable[[bytes], Event]) -> Writer:
@@ -118,8 +133,19 @@ def _resolver(written: Any, newest: EventSchema, upcast: Upcaster | None) -> Cal
     return decode
 
 
+class _Body(BytesIO):
+    """A body that isn't read behind its end: fastavro doesn't look whether what it skips is there."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return that many bytes, or raise EOFError."""
+        found = _read_bytes(self, size)
+        if size != len(found):
+            raise EOFError
+        return found
+
+
 def _read(body: bytes, written: Any, wanted: Any) -> dict[str, Any]:
-    stream = BytesIO(body)
+    stream = _Body(body)
     try:
         values: Any = schemaless_reader(stream, written, wanted)
     except SchemaResolutionError as error:
@@ -139,7 +165,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _refuse_dangerous(schema: Any, depth: int = 0, open_records: tuple[str, ...] = ()) -> bool:
-    """Return whether a value may take no byte at all; refuse what lets a few bytes ask for endless work."""
+    """Return whether it is null, which takes no byte; refuse what lets a few bytes ask for endless work."""
     if depth > _DEPTH_MAX:
         raise ValueError(f"expected at most {_DEPTH_MAX} levels")
     if isinstance(schema, list):
@@ -152,9 +178,14 @@ def _refuse_dangerous(schema: Any, depth: int = 0, open_records: tuple[str, ...]
         return schema == "null"
     inner = schema.get("items", schema.get("values"))
     if inner is not None and _refuse_dangerous(inner, depth + 1, open_records) and schema["type"] == "array":
-        raise ValueError("expected array items of a byte at least")
-    if "fields" not in schema:
-        return bool(schema["type"] == "null" or schema.get("size") == 0)
-    open_records = (*open_records, schema["name"])
-    empty = [_refuse_dangerous(field["type"], depth + 1, open_records) for field in schema["fields"]]
-    return all(empty)
+        raise ValueError("expected array items of a byte at least, got null")
+    if "fields" in schema:
+        open_records = (*open_records, schema["name"])
+        nulls = [_refuse_dangerous(field["type"], depth + 1, open_records) for field in schema["fields"]]
+        empty = all(nulls)
+    else:
+        empty = schema.get("size", 1) < 1
+    # Refused wherever it is: later fields may name it as the item of an array, or twice in each of many levels.
+    if empty:
+        raise ValueError(f"expected records and fixed types of a byte at least, got {schema['name']}")
+    return bool(schema["type"] == "null")

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from dataclasses import replace
 from io import BytesIO
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -158,6 +159,38 @@ def test_a_foreign_value_is_checked_as_strictly_as_ours() -> None:
     assert codec.decode(frame + written(foreign, more=1, event_id=EVENT.event_id.upper())).event == EVENT
 
 
+SKIPPED: list[Any] = [
+    "boolean",
+    "float",
+    "double",
+    {"type": "fixed", "name": "Three", "size": 3},
+    {"type": "record", "name": "Two", "fields": [{"name": "a", "type": "null"}, {"name": "b", "type": "boolean"}]},
+    "string",
+]
+
+
+@pytest.mark.parametrize("items", SKIPPED, ids=lambda items: items if isinstance(items, str) else items["name"])
+def test_a_corrupt_count_of_items_of_no_use_to_us_costs_no_time(items: Any) -> None:
+    foreign = changed(add=({"name": "more", "type": {"type": "array", "items": items}},))
+    codec = Codec()
+    value = header(codec.learn(json.dumps(foreign))) + written(dict(NEWEST.schema))
+    assert codec.decode(value + b"\0").event == EVENT
+    started = monotonic()
+    with pytest.raises(Undecodable) as refused:
+        codec.decode(value + b"\x80\x80\x80\x10")  # 2**24; 2**62 would end in no lifetime
+    assert refused.value.reason == "truncated"
+    assert monotonic() - started < 1
+
+
+@pytest.mark.parametrize("length", [b"\1", b"\x08"])
+def test_a_text_of_no_use_to_us_that_is_not_there_is_truncated(length: bytes) -> None:
+    foreign = changed(add=({"name": "more", "type": "string"},))
+    codec = Codec()
+    with pytest.raises(Undecodable) as refused:
+        codec.decode(header(codec.learn(json.dumps(foreign))) + written(dict(NEWEST.schema)) + length + b"abc")
+    assert refused.value.reason == "truncated"
+
+
 def refused_or_valid(body: bytes) -> None:
     reason, event = None, None
     try:
@@ -197,6 +230,13 @@ def test_changed_bytes_of_a_foreign_schema_are_refused_or_valid_and_allocate_not
 
 RECURSIVE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"], "default": None}]}
 EMPTY = {"type": "record", "name": "Nothing", "fields": []}
+FIXED = {"type": "fixed", "name": "Fixed", "size": 0}
+NO_BYTE = "expected records and fixed types of a byte at least, got sitelog.events.Nothing"
+NOTHINGS = {"name": "m", "type": {"type": "array", "items": "Nothing"}}
+DOUBLING: Any = EMPTY
+for level in range(20):
+    twice = [{"name": "x", "type": DOUBLING}, {"name": "y", "type": DOUBLING["name"]}]
+    DOUBLING = {"type": "record", "name": f"Twice{level}", "fields": twice}
 DEEP: Any = "string"
 for _ in range(40):
     DEEP = {"type": "array", "items": DEEP}
@@ -208,11 +248,27 @@ UNREADABLE: list[tuple[str, str, str]] = [
     ("another record", json.dumps({**NEWEST.schema, "name": "OrderPlaced"}), "got OrderPlaced"),
     ("a recursive record", json.dumps(changed(add=({"name": "n", "type": RECURSIVE},))), "no record within itself"),
     (
+        "an array of null",
+        json.dumps(changed(add=({"name": "n", "type": {"type": "array", "items": "null"}},))),
+        "expected array items of a byte at least, got null",
+    ),
+    (
         "an array of nothing",
         json.dumps(changed(add=({"name": "n", "type": {"type": "array", "items": EMPTY}},))),
-        "expected array items of a byte at least",
+        NO_BYTE,
     ),
-    ("deep nesting", json.dumps(changed(add=({"name": "n", "type": DEEP},))), "expected at most 32 levels"),
+    ("an array of nothing by its name", json.dumps(changed(add=({"name": "n", "type": EMPTY}, NOTHINGS))), NO_BYTE),
+    ("a record of nothings", json.dumps(changed(add=({"name": "n", "type": DOUBLING},))), NO_BYTE),
+    (
+        "a fixed type of no byte",
+        json.dumps(changed(add=({"name": "n", "type": FIXED},))),
+        "at least, got sitelog.events.F",
+    ),
+    (
+        "one that says it is parsed",
+        json.dumps(changed(add=(NOTHINGS,), __fastavro_parsed=True, __named_schemas={"Nothing": EMPTY})),
+        "UnknownType('sitelog.events.Nothing')",
+    ),
 ]
 
 
