@@ -9,7 +9,7 @@ from decimal import Decimal
 from struct import Struct
 from typing import Any, Final
 
-from sitelog.streams._wire_rules import EPOCH
+from sitelog.streams._wire_rules import EPOCH, EXACT
 
 Write = Callable[[Any, bytearray], None]
 
@@ -108,7 +108,7 @@ def _enum(symbols: list[str]) -> Write:
 
 def _decimal(scale: int) -> Write:
     def write(number: Decimal, out: bytearray) -> None:
-        unscaled = int(number.scaleb(scale))
+        unscaled = int(number.scaleb(scale, EXACT))
         size = (unscaled if unscaled >= 0 else ~unscaled).bit_length() // 8 + 1
         _long(size, out)
         out += unscaled.to_bytes(size, signed=True)

@@ -5,7 +5,7 @@ A producer's event passes the same rules in `_fields`; here they hold for what a
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 from typing import Any, Final, TypeVar
 
 from mypy_extensions import i64
@@ -14,6 +14,8 @@ from sitelog.streams._fields import ID_CHARACTERS_MAX, TIMESTAMP_END, TIMESTAMP_
 from sitelog.streams._wire import Read, block, double, int_, invalid, long, octets, text
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EXACT: Final = Context(prec=MAX_PREC)
+"""For decimals: the caller's own context may round them."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 # As zigzag has them: doubled, the lowest bit is the sign.
 _DOUBLED_MIN: Final[i64] = (TIMESTAMP_MIN - EPOCH) // _MICROSECOND * 2
@@ -169,7 +171,7 @@ def decimal(body: bytes, at: int, field: str, precision: int, scale: int) -> Rea
     unscaled = int.from_bytes(raw, signed=True)
     if not -(10**precision) < unscaled < 10**precision:
         invalid(field, f"at most {precision} digits", f"{len(raw)} bytes")
-    return Decimal(unscaled).scaleb(-scale), at
+    return Decimal(unscaled).scaleb(-scale, EXACT), at
 
 
 def changed_fields(body: bytes, at: int, field: str, names: Mapping[bytes, _T]) -> Read[tuple[_T, ...]]:

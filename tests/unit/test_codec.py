@@ -87,6 +87,14 @@ def test_another_library_writes_the_same_bytes_and_reads_them(event_type: str, d
     assert schemaless_reader(BytesIO(body), schema, None) == _lists(event.model_dump())
 
 
+def test_money_is_exact_whatever_the_caller_s_decimals_are_rounded_to() -> None:
+    event = example("performance_recorded", metrics={"monthly_revenue": "-99999999999999.99"})
+    value = CODEC.encode(event)
+    with localcontext(prec=6):
+        assert CODEC.encode(event) == value
+        assert CODEC.decode(value).event == event
+
+
 @every_event
 async def test_what_was_encoded_is_decoded_with_a_schema_id(event_type: str) -> None:
     codec = Codec(FilledRegistry())
