@@ -177,9 +177,10 @@ def decimal(body: bytes, at: int, field: str, precision: int, scale: int) -> Rea
 def changed_fields(body: bytes, at: int, field: str, names: Mapping[bytes, _T]) -> Read[tuple[_T, ...]]:
     """Read field names: at least one, each known and there once."""
     if body[at] == 2:  # noqa: PLR2004 - one block of one name, as almost always
-        end = at + 2 + (body[at + 1] >> 1)
+        length = body[at + 1]
+        end = at + 2 + (length >> 1)
         only = names.get(body[at + 2 : end])
-        if only is not None and not body[end]:
+        if only is not None and not body[end] and not length & 0x81:
             return (only,), end + 1
     changed: list[_T] = []
     count, at = block(body, at, field)

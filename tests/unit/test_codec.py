@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from decimal import localcontext
 from io import BytesIO
 from typing import Any
 
@@ -299,6 +300,15 @@ def test_blocks_with_a_size_and_several_blocks_are_read() -> None:
     event = CODEC.decode(value.replace(plain, sized)).event
     assert isinstance(event, SiteUpdated)
     assert event.changed_fields == ("name", "parking_capacity")
+
+
+def test_a_changed_field_s_name_of_a_negative_length_is_refused() -> None:
+    value = CODEC.encode(example("site_updated", changed_fields=["name"]))
+    plain = b"\x02\x08name\0"
+    assert plain in value
+    refused = refusal(value.replace(plain, b"\x02\x09name\0"))
+    assert refused.reason == "wrong_bytes"
+    assert str(refused).endswith("changed_fields: expected a length, got -5")
 
 
 def test_a_message_stays_short_whatever_the_value() -> None:
