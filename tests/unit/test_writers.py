@@ -85,6 +85,12 @@ def test_another_team_s_schema_with_more_fields_and_another_namespace_is_read() 
     assert decoded.fingerprint == fingerprint
 
 
+def with_milliseconds() -> list[dict[str, Any]]:
+    fields = [dict(field) for field in NEWEST.schema["fields"]]
+    fields[1]["type"] = {"type": "long", "logicalType": "timestamp-millis"}
+    return fields
+
+
 def test_another_team_s_milliseconds_become_a_time() -> None:
     millis = {"name": "event_timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}}
     extra = {"name": "more", "type": "int"}
@@ -94,10 +100,15 @@ def test_another_team_s_milliseconds_become_a_time() -> None:
     assert codec.decode(value).event == EVENT
 
 
+def test_milliseconds_under_another_team_s_namespace_become_a_time() -> None:
+    foreign = changed(namespace="com.example", fields=with_milliseconds())
+    codec = Codec()
+    value = header(codec.learn(json.dumps(foreign))) + written(foreign)
+    assert codec.decode(value).event == EVENT
+
+
 def test_logical_types_that_the_fingerprint_hides_are_refused() -> None:
-    fields = [dict(field) for field in NEWEST.schema["fields"]]
-    fields[1]["type"] = {"type": "long", "logicalType": "timestamp-millis"}
-    foreign = json.dumps({**NEWEST.schema, "fields": fields})
+    foreign = json.dumps(changed(fields=with_milliseconds()))
     assert fingerprint_of(json.loads(foreign)) == fingerprint_of(NEWEST.schema)
     with pytest.raises(Undecodable, match=r"expected the logical types of site_deleted 1\.0"):
         Codec().learn(foreign)
