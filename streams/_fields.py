@@ -53,10 +53,10 @@ def _no_number(value: Any) -> Any:
 
 
 def _sane(value: datetime) -> datetime:
-    in_utc = value.astimezone(UTC)
-    if not TIMESTAMP_MIN <= in_utc < TIMESTAMP_END:
+    # Before it is converted: the first and last hours of all overflow there.
+    if not TIMESTAMP_MIN <= value < TIMESTAMP_END:
         raise ValueError(f"expected a time from {TIMESTAMP_MIN:%Y} until {TIMESTAMP_END:%Y}")
-    return in_utc
+    return value.astimezone(UTC)
 
 
 def is_time_of_day(value: str) -> bool:

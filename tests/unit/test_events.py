@@ -39,6 +39,8 @@ REFUSED = [
     (SITE, {"event_timestamp": "1753358400.5"}, "ISO 8601"),
     (SITE, {"event_timestamp": "1999-12-31T23:59:59Z"}, "from 2000 until 2100"),
     (SITE, {"event_timestamp": "2100-01-01T00:00:00Z"}, "from 2000 until 2100"),
+    (SITE, {"event_timestamp": "0001-01-01T00:00:00+01:00"}, "from 2000 until 2100"),
+    (SITE, {"event_timestamp": "9999-12-31T23:59:59.999-01:00"}, "from 2000 until 2100"),
     (SITE, {"expected_version": -1}, "greater than or equal to 0"),
     (SITE, {"expected_version": 2**63}, "less than"),
     (SITE, {"expected_version": "1"}, "valid integer"),

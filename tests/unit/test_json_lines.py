@@ -54,6 +54,7 @@ WRONG: list[tuple[Any, str]] = [
     (SITE | {"event_timestamp": "yesterday"}, "expected a time with its offset, such as 2025-07-24T12:00:00Z, got"),
     (SITE | {"event_timestamp": "2025-07-24"}, "expected a time with its offset, such as 2025-07-24T12:00:00Z, got"),
     (SITE | {"event_timestamp": 1753358400}, "event_timestamp: expected ISO 8601 text such as 2025-07-24 or"),
+    (SITE | {"event_timestamp": "0001-01-01T00:00:00+01:00"}, "event_timestamp: expected a time from 2000 until 2100"),
     (SITE | {"event_id": "7"}, 'event_id: expected a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057, got "7"'),
     (SITE | {"expected_version": 1.5}, "expected_version: expected a whole number, got 1.5"),
     (SITE | {"expected_version": -1}, "expected_version: expected at least 0, got -1"),
