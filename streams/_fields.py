@@ -52,6 +52,13 @@ def _no_number(value: Any) -> Any:
     return value
 
 
+def _no_float(value: Any) -> Any:
+    """Refuse a float for money: it may have been rounded before it came here."""
+    if isinstance(value, float):
+        raise ValueError('expected money as a string such as "12.50"')  # noqa: TRY004 - pydantic takes no TypeError
+    return value
+
+
 def _sane(value: datetime) -> datetime:
     # Before it is converted: the first and last hours of all overflow there.
     if not TIMESTAMP_MIN <= value < TIMESTAMP_END:
@@ -110,6 +117,7 @@ def not_before(first: str) -> Callable[[date, ValidationInfo], date]:
     return check
 
 
+NO_FLOAT = BeforeValidator(_no_float)
 Text = Annotated[str, AfterValidator(_text)]
 Id = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS_MAX), AfterValidator(_text)]
 Uuid = Annotated[str, AfterValidator(_uuid)]

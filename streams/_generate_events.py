@@ -15,6 +15,7 @@ _IMPORTS = {
     "pydantic": ("AfterValidator", "Field"),
     "sitelog.streams._event": ("Event", "Record"),
     "sitelog.streams._fields": (
+        "NO_FLOAT",
         "ChangedFields",
         "Day",
         "Double",
@@ -209,7 +210,7 @@ def _type(schema: Schema, rule: str | None) -> str:
 def _complex_type(schema: Mapping[str, Any], rule: str | None) -> str:
     match schema:
         case {"logicalType": "decimal", "precision": precision, "scale": scale}:
-            return f"Annotated[Decimal, Field(max_digits={precision}, decimal_places={scale})]"
+            return f"Annotated[Decimal, Field(max_digits={precision}, decimal_places={scale}), NO_FLOAT]"
         case {"logicalType": logical}:
             return _TYPES[logical, rule]
         case {"type": "array", "items": items}:

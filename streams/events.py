@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from sitelog.streams._event import Event, Record
 from sitelog.streams._fields import (
+    NO_FLOAT,
     ChangedFields,
     Day,
     Double,
@@ -98,7 +99,7 @@ class ContractValues(Record):
 class PerformanceValues(Record):
     """What a site achieved in a period. Null is not measured."""
 
-    monthly_revenue: Annotated[Decimal, Field(max_digits=16, decimal_places=2)] | None = None
+    monthly_revenue: Annotated[Decimal, Field(max_digits=16, decimal_places=2), NO_FLOAT] | None = None
     """Revenue of the period, in units of currency, two decimals."""
     currency: Text | None = None
     """ISO 4217 code of monthly_revenue, such as USD."""

@@ -79,6 +79,7 @@ REFUSED = [
     ("performance_recorded", {"period_end": "2025-05-31"}, "not before period_start, which is 2025-06-01"),
     ("performance_recorded", {"metrics": {"monthly_revenue": "1.005"}}, "2 decimal places"),
     ("performance_recorded", {"metrics": {"monthly_revenue": "100000000000000.00"}}, "digits"),
+    ("performance_recorded", {"metrics": {"monthly_revenue": 12.5}}, 'expected money as a string such as "12.50"'),
     ("performance_recorded", {"metrics": {"monthly_revenue": "NaN"}}, "finite number"),
     ("performance_recorded", {"metrics": {"occupancy_rates": [float("inf")]}}, "finite number"),
     ("territory_boundary_changed", {"boundary": "POLYGON((0 0))"}, "GeoJSON object as JSON text"),
@@ -142,6 +143,11 @@ def test_new_values_may_be_left_out_as_null_is_what_is_meant_then() -> None:
 def test_money_is_exact() -> None:
     event: Any = example("performance_recorded", metrics={"monthly_revenue": "99999999999999.99"})
     assert event.metrics.monthly_revenue == Decimal("99999999999999.99")
+
+
+def test_money_may_be_a_whole_number() -> None:
+    event: Any = example("performance_recorded", metrics={"monthly_revenue": 12})
+    assert event.metrics.monthly_revenue == Decimal(12)
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)

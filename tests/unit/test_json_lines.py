@@ -75,6 +75,10 @@ METRICS = [
     ({"monthly_revenue": "1.005"}, 'metrics.monthly_revenue: expected at most 2 decimals, got "1.005"'),
     ({"monthly_revenue": "much"}, 'metrics.monthly_revenue: expected a decimal number, got "much"'),
     ({"monthly_revenue": "123456789012345.00"}, "metrics.monthly_revenue: expected at most 1"),
+    (
+        {"monthly_revenue": 99999999999999.99},
+        'metrics.monthly_revenue: expected money as a string such as "12.50", got 99999999999999.98',
+    ),
     ({"monthly_revenue": "Infinity"}, "metrics.monthly_revenue: expected a finite number"),
     ({"growth_trends": "0.5"}, 'metrics.growth_trends: expected a number, got "0.5"'),
 ]
