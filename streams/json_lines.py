@@ -66,9 +66,10 @@ def event_of(line: bytes) -> Event:
     try:
         return event.model_validate(fields)
     except ValidationError as error:
-        problems = [_sentence(one, event) for one in error.errors(include_url=False)]
-        more = [f"and {len(problems) - _PROBLEMS_MAX} more"] if len(problems) > _PROBLEMS_MAX else []
-        raise InvalidLine("; ".join(problems[:_PROBLEMS_MAX] + more)) from error
+        found = error.errors(include_url=False)
+        problems = [_sentence(one, event) for one in found[:_PROBLEMS_MAX]]
+        more = [f"and {len(found) - _PROBLEMS_MAX} more"] if len(found) > _PROBLEMS_MAX else []
+        raise InvalidLine("; ".join(problems + more)) from error
 
 
 def line_of(event: Event) -> str:

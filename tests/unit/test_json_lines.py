@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sitelog.streams import json_lines
 from sitelog.streams._event import Event
 from sitelog.streams.examples import example
 from sitelog.streams.json_lines import InvalidLine, event_of, line_of
@@ -124,6 +125,14 @@ def test_a_long_value_and_many_problems_are_cut() -> None:
         event_of(json.dumps(line).encode())
     assert len(str(refused.value)) < 2_000
     assert str(refused.value).endswith("; and 290 more")
+
+
+def test_only_problems_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(json_lines, "get_close_matches", lambda name, *_, **__: compared.append(name))
+    with pytest.raises(InvalidLine, match=r"; and 990 more$"):
+        event_of(json.dumps(SITE | {f"field {n}": 1 for n in range(1_000)}).encode())
+    assert len(compared) == 10
 
 
 @settings(deadline=None)
