@@ -235,12 +235,16 @@ async def test_an_appender_that_ends_in_an_outage_leaves_nothing_running(
     services: Any, kafka_settings: Settings, prefix: str
 ) -> None:
     ours = asyncio.all_tasks()
+
+    async def append_into_the_outage(frozen: AsyncExitStack) -> None:
+        async with Appender(limited(kafka_settings, delivery_timeout_seconds=1)) as appender:
+            await appender.append(deleted(f"{prefix}a", "before"))
+            await frozen.enter_async_context(frozen_broker(services))
+            await appender.append(deleted(f"{prefix}a", "during"))
+
     async with AsyncExitStack() as frozen:
         with pytest.raises(NotAcknowledged):
-            async with Appender(limited(kafka_settings, delivery_timeout_seconds=1)) as appender:
-                await appender.append(deleted(f"{prefix}a", "before"))
-                await frozen.enter_async_context(frozen_broker(services))
-                await appender.append(deleted(f"{prefix}a", "during"))
+            await append_into_the_outage(frozen)
         assert [repr(task.get_coro()) for task in asyncio.all_tasks() - ours] == []
 
 
