@@ -21,6 +21,7 @@ STOP_SECONDS_MAX: Final = 5
 """For closing connections, once nothing is waited for any more."""
 
 _TOPIC_POLL_SECONDS: Final = 0.1
+_SENDER_SECONDS: Final = 0.5
 _OVERHEAD_BYTES: Final = 65_536
 _UNCOMPRESSED: Final = {"uncompressed", "producer"}
 
@@ -163,6 +164,7 @@ async def _close(producer: Any) -> None:
 async def _end_sender(producer: Any) -> None:
     """End what sends: stop() does nothing where an earlier one was cut off."""
     task = producer._sender.sender_task  # noqa: SLF001 - its close() raises what the sender makes of a failed batch
-    if task is not None and not task.done():
+    while task is not None and not task.done():
+        # Once it waits for requests under way, one that connects for instance; twice it doesn't.
         task.cancel()
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=_SENDER_SECONDS)
