@@ -24,6 +24,19 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
 
 
+def refuse_before_subcommand(context: typer.Context) -> None:
+    """Refuse a group's option before a subcommand, which has its own and would never see it; raises ConfigError.
+
+    What a variable says reaches both.
+    """
+    for option in context.command.params if context.invoked_subcommand is not None else ():
+        source = context.get_parameter_source(str(option.name))
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"expected {option.opts[0]} after {context.invoked_subcommand}, found it before: it would be ignored"
+            )
+
+
 def find_config(config: Path | None) -> Path:
     """Return the configuration that was named, or the first usual place that has one; raises ConfigError."""
     if config is not None:

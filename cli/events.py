@@ -6,7 +6,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from sitelog.cli._options import JsonOption, write_json
+from sitelog.cli._options import JsonOption, refuse_before_subcommand, write_json
 from sitelog.cli._terminal import Terminal
 from sitelog.schemas import EventSchema, load, newest
 from sitelog.streams._writer import fingerprint_of, header
@@ -22,6 +22,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="EVENT", help="An event's n
 @app.callback()
 def events(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the events, or show one."""
+    refuse_before_subcommand(context)
     if context.invoked_subcommand is not None:
         return
     schemas = newest(load()).values()

@@ -15,7 +15,14 @@ from rich.text import Text
 from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import counted, moment, number
 from sitelog.cli._hexdump import hexdump
-from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json, write_json_line
+from sitelog.cli._options import (
+    ConfigOption,
+    JsonOption,
+    refuse_before_subcommand,
+    settings_from,
+    write_json,
+    write_json_line,
+)
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._terminal import Terminal
 from sitelog.cli._unparking import line, plain, unparking
@@ -36,6 +43,7 @@ def parked(
     context: typer.Context, config: ConfigOption = None, limit: LimitOption = LIMIT, as_json: JsonOption = False
 ) -> None:
     """List what is put aside; put it in motion again, or discard it."""
+    refuse_before_subcommand(context)
     if context.invoked_subcommand is None:
         asyncio.run(_list(settings_from(config), limit, as_json=as_json))
 

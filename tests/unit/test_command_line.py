@@ -115,6 +115,32 @@ def test_wrong_usage_is_a_line_and_the_code_2(tmp_path: Path, arguments: list[st
     assert (ended.returncode, ended.stderr) == (2, line)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["parked", "--config", "production.yaml", "discard", "17", "--reason", "x"], "expected --config after discard"),
+        (["parked", "--limit", "3", "list"], "expected --limit after list"),
+        (["parked", "--json", "show", "17"], "expected --json after show"),
+        (["events", "--json", "show", "site_created"], "expected --json after show"),
+        (["position", "--config", "production.yaml", "show"], "No such option: --config"),
+    ],
+)
+def test_an_option_before_the_subcommand_that_would_ignore_it_is_refused(
+    tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    ended = sitelog(*arguments, folder=tmp_path, SITELOG_CONFIG="another.yaml")
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {line}")
+
+
+def test_a_configuration_that_the_variable_names_reaches_a_subcommand(tmp_path: Path) -> None:
+    ended = sitelog("parked", "show", "17", folder=tmp_path, SITELOG_CONFIG="named.yaml")
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: named.yaml: ")
+
+
 def test_without_a_configuration_it_says_where_it_looked(tmp_path: Path) -> None:
     ended = sitelog("config", "check", folder=tmp_path)
 
