@@ -2,15 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import orjson
 import typer
 
+from sitelog.cli._stack_options import DEFAULT_DIR, DIR_VARIABLE
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import Settings, load_settings
-
-_USUAL_PLACES: Final = (Path(".sitelog/sitelog.yaml"), Path("sitelog.yaml"))
 
 ConfigOption = Annotated[
     Path | None,
@@ -18,7 +17,8 @@ ConfigOption = Annotated[
         "--config",
         envvar="SITELOG_CONFIG",
         show_envvar=True,
-        help="The configuration; otherwise ./.sitelog/sitelog.yaml, else ./sitelog.yaml.",
+        help="The configuration; otherwise sitelog.yaml in $SITELOG_DIR, or in ./.sitelog without it, else "
+        "./sitelog.yaml.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
@@ -41,13 +41,18 @@ def find_config(config: Path | None) -> Path:
     """Return the configuration that was named, or the first usual place that has one; raises ConfigError."""
     if config is not None:
         return config
-    for place in _USUAL_PLACES:
+    for place in _usual_places():
         if place.is_file():
             return place
+    places = " or ".join(str(place) if place.is_absolute() else f"./{place}" for place in _usual_places())
     raise ConfigError(
-        "expected a configuration in --config, SITELOG_CONFIG, "
-        f"{' or '.join(f'./{place}' for place in _USUAL_PLACES)}, found none: `sitelog up` writes the first"
+        f"expected a configuration in --config, SITELOG_CONFIG, {places}, found none: `sitelog up` writes the first"
     )
+
+
+def _usual_places() -> tuple[Path, Path]:
+    # In ./.sitelog may be another stack's: what `status` shows is what `position set` acts on.
+    return Path(os.environ.get(DIR_VARIABLE) or DEFAULT_DIR) / "sitelog.yaml", Path("sitelog.yaml")
 
 
 def settings_from(config: Path | None) -> Settings:

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+DIR_VARIABLE = "SITELOG_DIR"
+
 DirOption = Annotated[
     Path,
     typer.Option(
         "--dir",
-        envvar="SITELOG_DIR",
+        envvar=DIR_VARIABLE,
         show_envvar=True,
         resolve_path=True,
         help="The folder of the stack's data, logs and configuration.",

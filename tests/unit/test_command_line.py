@@ -118,11 +118,11 @@ def test_wrong_usage_is_a_line_and_the_code_2(tmp_path: Path, arguments: list[st
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["parked", "--config", "production.yaml", "discard", "17", "--reason", "x"], "expected --config after discard"),
+        (["parked", "--config", "a.yaml", "discard", "17", "--reason", "x"], "expected --config after discard"),
         (["parked", "--limit", "3", "list"], "expected --limit after list"),
         (["parked", "--json", "show", "17"], "expected --json after show"),
         (["events", "--json", "show", "site_created"], "expected --json after show"),
-        (["position", "--config", "production.yaml", "show"], "No such option: --config"),
+        (["position", "--config", "a.yaml", "show"], "No such option: --config"),
     ],
 )
 def test_an_option_before_the_subcommand_that_would_ignore_it_is_refused(
@@ -162,6 +162,22 @@ def test_the_configuration_is_found_by_option_then_variable_then_usual_place(tmp
     assert found() == ".sitelog/sitelog.yaml"
     (tmp_path / ".sitelog/sitelog.yaml").unlink()
     assert found() == "sitelog.yaml"
+
+
+def test_the_stack_that_the_variable_names_is_the_one_whose_configuration_is_found(tmp_path: Path) -> None:
+    named = tmp_path / "named"
+    for folder in (named, tmp_path / ".sitelog"):
+        folder.mkdir()
+        (folder / "sitelog.yaml").write_text(SMALL)
+
+    def found() -> str:
+        ended = sitelog("config", "check", folder=tmp_path, SITELOG_DIR=str(named))
+        return ended.stdout.partition(": ok")[0] or ended.stderr
+
+    assert found() == str(named / "sitelog.yaml")
+    (named / "sitelog.yaml").unlink()
+    assert found().startswith("error: expected a configuration in --config, SITELOG_CONFIG, ")
+    assert f", {named}/sitelog.yaml or ./sitelog.yaml, found none" in found()
 
 
 def test_config_check_says_what_a_good_file_amounts_to(config: Path, tmp_path: Path) -> None:
