@@ -6,6 +6,7 @@ import orjson
 from rich.text import Text
 
 from sitelog.cli._figures import moment
+from sitelog.cli._terminal import text
 from sitelog.cli._words import words
 from sitelog.projections._look_log import Entry
 from sitelog.streams._event import Event
@@ -54,7 +55,7 @@ def plain(told: Told) -> dict[str, Any]:
 def line(told: Told) -> Text:
     """Return an event as one line: when it happened, where it is, of what type, about whom, and what it says."""
     entry = told.entry
-    return Text.assemble(
+    return text(
         (moment(entry.event_time), "dim"),
         " ",
         told.origin,

@@ -7,6 +7,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from sitelog.cli._printable import printable
+
 
 class ReadingProgress:
     """A bar of the bytes read, with the number of events; a pipe has no length, so that its bar only moves."""
@@ -42,7 +44,7 @@ class ReadingProgress:
 
     def write(self, line: str) -> None:
         """Write a line to stderr, above the bar."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar away before something else is written."""

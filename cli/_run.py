@@ -8,6 +8,7 @@ from typing import Final
 
 from typer import Abort, TyperException
 
+from sitelog.cli._printable import printable
 from sitelog.streams.errors import ConfigError, Halt, Retry, SitelogError, UnavailableError
 
 EXIT_NO: Final = 1
@@ -56,7 +57,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
 
 def _write(message: str) -> None:
     for line in message.splitlines():
-        sys.stderr.write(f"error: {line}\n")
+        sys.stderr.write(f"error: {printable(line.expandtabs())}\n")
 
 
 def _code(error: SitelogError) -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sitelog.cli._entries import Told, plain
 from sitelog.cli._figures import counted, moment
-from sitelog.cli._terminal import Terminal
+from sitelog.cli._terminal import Terminal, text
 from sitelog.cli._words import composed, label
 from sitelog.projections._look_entity import SHOWN, Found, Story, story
 from sitelog.projections._look_log import Reader
@@ -70,7 +70,8 @@ def _parts(telling: Telling) -> Iterator[RenderableType]:
     story, told = telling
     for name, rows in story.rows.items():
         if rows:
-            yield Text(f"\n{label(name)}", style="bold")
+            yield Text()
+            yield text(label(name), style="bold")
             yield _fields(rows[0]) if name == next(iter(story.rows)) else _table(rows, story.entity_id)
     yield from _events(story, told)
     yield from _parked(story.parked)
@@ -81,7 +82,7 @@ def _fields(row: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 2))
     for name, value in row.items():
         if value is not None:
-            grid.add_row(Text(label(name), style="dim"), Text(_cell(name, value)))
+            grid.add_row(text(label(name), style="dim"), text(_cell(name, value)))
     return grid
 
 
@@ -99,26 +100,27 @@ def _table(rows: Sequence[dict[str, Any]], entity_id: str) -> Table:
         whole = name.endswith("_id") or any(isinstance(row[name], date) for row in rows)
         grid.add_column(label(name), no_wrap=whole, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(_cell(name, row[name])) for name in names))
+        grid.add_row(*(text(_cell(name, row[name])) for name in names))
     return grid
 
 
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return _NOBODY_YET.get(name, "-")
-    text = composed(value)
-    return text if len(text) <= CELL_CHARACTERS_MAX else f"{text[: CELL_CHARACTERS_MAX - 1]}…"
+    whole = composed(value)
+    return whole if len(whole) <= CELL_CHARACTERS_MAX else f"{whole[: CELL_CHARACTERS_MAX - 1]}…"
 
 
 def _events(story: Story, told: Sequence[Told]) -> Iterator[Text]:
     newest = f", the newest {len(told):,} of them" if len(told) < story.events else ""
-    yield Text(f"\n{counted(story.events, 'event')}{newest}", style="bold")
+    yield Text()
+    yield text(f"{counted(story.events, 'event')}{newest}", style="bold")
     conflicts: defaultdict[tuple[str, int, int], list[Found]] = defaultdict(list)
     for one in story.conflicts:
         conflicts[one.topic, one.partition, one.log_seq].append(one)
     for one_told in told:
         entry = one_told.entry
-        yield Text.assemble(
+        yield text(
             "  ",
             (moment(entry.event_time), "dim"),
             "  ",
@@ -127,9 +129,9 @@ def _events(story: Story, told: Sequence[Told]) -> Iterator[Text]:
             ("  " + one_told.origin, "dim"),
         )
         if one_told.words:
-            yield Text(f"      {one_told.words}")
+            yield text(f"      {one_told.words}")
         for conflict in conflicts[entry.topic, entry.partition, entry.log_seq]:
-            yield Text(f"      {_conflict(conflict)}", style="yellow")
+            yield text(f"      {_conflict(conflict)}", style="yellow")
 
 
 def _by(told: Told) -> Iterable[tuple[str, str]]:
@@ -151,11 +153,12 @@ def _conflict(one: Found) -> str:
 def _parked(events: Sequence[ParkedEvent]) -> Iterator[Text]:
     if not events:
         return
-    yield Text(f"\n{counted(len(events), 'event')} not applied", style="bold red")
+    yield Text()
+    yield text(f"{counted(len(events), 'event')} not applied", style="bold red")
     for one in events:
-        yield Text(
+        yield text(
             f"  {one.parked_id}  {one.status} since {moment(one.parked_at)}  "
             f"{one.topic}[{one.partition}]@{one.kafka_offset}  {one.reason}: {one.message}"
         )
         if one.closed_at is not None:
-            yield Text(f"      discarded {moment(one.closed_at)} by {one.closed_by}: {one.close_reason or 'a repeat'}")
+            yield text(f"      discarded {moment(one.closed_at)} by {one.closed_by}: {one.close_reason or 'a repeat'}")

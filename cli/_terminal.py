@@ -1,8 +1,11 @@
-"""Where tables and lines for people go."""
+"""Where tables and lines for people go, and the one place where their text is made."""
 
 from typing import NoReturn
 
 from rich.console import Console
+from rich.text import Text
+
+from sitelog.cli._printable import printable
 
 
 class Terminal(Console):
@@ -11,3 +14,10 @@ class Terminal(Console):
     def on_broken_pipe(self) -> NoReturn:
         """Raise what rich has caught."""
         raise BrokenPipeError
+
+
+def text(*parts: str | tuple[str, str], style: str = "") -> Text:
+    """Return parts, each alone or with its style, on one line; what isn't printable is escaped."""
+    return Text.assemble(
+        *(printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts), style=style
+    )

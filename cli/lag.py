@@ -17,7 +17,7 @@ from sitelog.cli._figures import age, number
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json, write_json_line
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._standings import look_at_lag
-from sitelog.cli._terminal import Terminal
+from sitelog.cli._terminal import Terminal, text
 from sitelog.projections._lag import Lag, Total, totals
 from sitelog.projections._look import looking
 from sitelog.projections._read_models import PROJECTOR
@@ -108,13 +108,13 @@ def tables(lags: Sequence[Lag]) -> Group:
     for total in totals(lags):
         own = [one for one in lags if one.consumer == total.consumer]
         problems = [f"{one.topic}[{one.partition}]: {one.problem}" for one in own if one.problem is not None]
-        parts += [_table(total, own), *(Text(problem, style="red") for problem in problems)]
+        parts += [_table(total, own), *(text(problem, style="red") for problem in problems)]
     return Group(*parts)
 
 
 def _table(total: Total, lags: Sequence[Lag]) -> Table:
     grid = Table(
-        title=Text(total.consumer), title_justify="left", box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0)
+        title=text(total.consumer), title_justify="left", box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0)
     )
     grid.add_column("partition", "all", no_wrap=True)
     grid.add_column("position", justify="right", no_wrap=True)
@@ -125,7 +125,7 @@ def _table(total: Total, lags: Sequence[Lag]) -> Table:
     grid.add_column("owner", overflow="fold", min_width=OWNER_WIDTH_MIN)
     for one in lags:
         grid.add_row(
-            Text(f"{one.topic}[{one.partition}]"),
+            text(f"{one.topic}[{one.partition}]"),
             number(one.position),
             number(one.end),
             number(one.events),
@@ -138,5 +138,5 @@ def _table(total: Total, lags: Sequence[Lag]) -> Table:
 
 def _owner(one: Lag) -> Text:
     if one.problem is not None:
-        return Text("see below", style="red")
-    return Text("nobody" if one.owner is None else one.owner)
+        return text("see below", style="red")
+    return text("nobody" if one.owner is None else one.owner)

@@ -10,7 +10,6 @@ import orjson
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
 from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import counted, moment, number
@@ -23,8 +22,9 @@ from sitelog.cli._options import (
     write_json,
     write_json_line,
 )
+from sitelog.cli._printable import say
 from sitelog.cli._run import EXIT_NO
-from sitelog.cli._terminal import Terminal
+from sitelog.cli._terminal import Terminal, text
 from sitelog.cli._unparking import line, plain, unparking
 from sitelog.projections import _look_parked as look
 from sitelog.projections._look import looking
@@ -79,10 +79,10 @@ def _table(entities: list[look.ParkedEntity]) -> Table:
     for one in entities:
         grid.add_row(
             str(one.parked_id),
-            Text(one.entity_id or "-"),
+            text(one.entity_id or "-"),
             moment(one.since),
             number(one.behind),
-            Text(f"{one.reason}: {one.message}"),
+            text(f"{one.reason}: {one.message}"),
         )
     return grid
 
@@ -123,14 +123,14 @@ def _write(record: look.ParkedRecord, headers: list[list[str]]) -> None:
     for name, value in asdict(record.event).items():
         if value is not None:
             shown = moment(value) if isinstance(value, datetime) else str(value)
-            grid.add_row(Text(name.replace("_", " "), style="dim"), Text(shown))
+            grid.add_row(text(name.replace("_", " "), style="dim"), text(shown))
     for name, value in headers:
-        grid.add_row(Text(f"header {name}", style="dim"), Text(repr(base64.b64decode(value))))
+        grid.add_row(text(f"header {name}", style="dim"), text(repr(base64.b64decode(value))))
     terminal.print(grid)
     for name, data in (("key", record.key), ("value", record.value)):
         terminal.print(f"\n{name}: {'none' if data is None else f'{len(data):,} bytes'}")
         for row in hexdump(data or b""):
-            terminal.print(Text(row), soft_wrap=True)
+            terminal.print(text(row), soft_wrap=True)
 
 
 def _base64(data: bytes | None) -> str | None:
@@ -165,9 +165,9 @@ async def _retry(settings: Settings, entity_id: str | None, *, as_json: bool) ->
             if as_json:
                 write_json_line(plain(moved))
             else:
-                typer.echo(line(moved))
+                say(line(moved))
     if not tried and not as_json:
-        typer.echo("Nothing is stopped" if entity_id is None else f"{entity_id} is not stopped")
+        say("Nothing is stopped" if entity_id is None else f"{entity_id} is not stopped")
     unknown = entity_id is not None and not tried
     return EXIT_NO if stopped or unknown else 0
 
@@ -198,5 +198,5 @@ async def _discard(settings: Settings, decided: Discard, *, as_json: bool) -> in
     if as_json:
         write_json(plain(moved))
     else:
-        typer.echo(f"{decided.parked_id} is discarded. {line(moved)}")
+        say(f"{decided.parked_id} is discarded. {line(moved)}")
     return 0

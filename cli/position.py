@@ -7,13 +7,12 @@ from typing import Annotated, Final
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
 from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import moment, number
 from sitelog.cli._moving import consequences, offset_of
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
-from sitelog.cli._terminal import Terminal
+from sitelog.cli._terminal import Terminal, text
 from sitelog.projections._database import session
 from sitelog.projections._install import owner_of, refuse_other_version
 from sitelog.projections._look import looking
@@ -50,7 +49,7 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
     if moved:
         terminal.print("Moved by hand, the newest first:")
     for one in moved:
-        terminal.print(Text(_told(one)), soft_wrap=True)
+        terminal.print(text(_told(one)), soft_wrap=True)
 
 
 def _table(standings: list[Standing]) -> Table:
@@ -62,12 +61,12 @@ def _table(standings: list[Standing]) -> Table:
     grid.add_column("owner", overflow="fold")
     for one in standings:
         grid.add_row(
-            Text(one.consumer),
-            Text(f"{one.topic}[{one.partition}]"),
+            text(one.consumer),
+            text(f"{one.topic}[{one.partition}]"),
             number(one.next_offset),
             number(one.log_seq),
             number(one.epoch),
-            Text(one.owner),
+            text(one.owner),
         )
     return grid
 

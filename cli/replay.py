@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._printable import say
 from sitelog.cli._run import EXIT_NO
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _show_examples(difference: "Difference") -> None:
             f"{column} {live}" if live == fresh else f"{column} in use {live}, folded again {fresh}"
             for column, (live, fresh) in example.items()
         )
-        typer.echo(f"  {values}")
+        say(f"  {values}")
 
 
 def _summary(report: "Report") -> dict[str, Any]:

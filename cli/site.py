@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from sitelog.cli._figures import moment, parse_moment
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._printable import say
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._story import NEWEST, NewestOption, as_plain, look_at, write_parts
+from sitelog.cli._terminal import text
 from sitelog.projections._look import looking
 from sitelog.projections._look_entity import Owner, owner_at
 from sitelog.streams.settings import Settings
@@ -49,9 +50,9 @@ async def _tell(settings: Settings, site_id: str, newest: int, *, as_json: bool)
     if as_json:
         write_json(as_plain(telling))
     elif telling.story.known:
-        write_parts(telling, Text.assemble("site ", (site_id, "bold cyan")))
+        write_parts(telling, text("site ", (site_id, "bold cyan")))
     else:
-        typer.echo(f"Nothing is known of a site {site_id}")
+        say(f"Nothing is known of a site {site_id}")
     return 0 if telling.story.known else EXIT_NO
 
 
@@ -62,7 +63,7 @@ async def _owner(settings: Settings, site_id: str, at: datetime, *, as_json: boo
     if as_json:
         write_json({"id": site_id, "known": known, "at": at, "owner": None if owner is None else asdict(owner)})
     else:
-        typer.echo(_answer(site_id, at, owner) if known else f"Nothing is known of a site {site_id}")
+        say(_answer(site_id, at, owner) if known else f"Nothing is known of a site {site_id}")
     return EXIT_NO if owner is None else 0
 
 

@@ -4,12 +4,13 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from sitelog.cli._figures import counted
 from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._printable import say
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._story import NEWEST, NewestOption, as_plain, look_at, write_parts
+from sitelog.cli._terminal import text
 from sitelog.projections._look import looking
 from sitelog.projections._look_entity import sites_of
 from sitelog.streams.settings import Settings
@@ -40,9 +41,7 @@ async def _tell(settings: Settings, territory_id: str, newest: int, *, as_json: 
     if as_json:
         write_json(as_plain(telling) | {"sites": sites})
     elif known:
-        write_parts(
-            telling, Text.assemble("territory ", (territory_id, "bold cyan"), f", {counted(sites, 'site')} now")
-        )
+        write_parts(telling, text("territory ", (territory_id, "bold cyan"), f", {counted(sites, 'site')} now"))
     else:
-        typer.echo(f"Nothing is known of a territory {territory_id}")
+        say(f"Nothing is known of a territory {territory_id}")
     return 0 if known else EXIT_NO

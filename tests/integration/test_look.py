@@ -411,6 +411,35 @@ async def test_discarding_records_who_and_why(partition: Partition, config: Path
     assert (await sitelog(config, "parked", "discard", number)).code == 2
 
 
+# What producers write.
+
+
+async def test_what_a_producer_has_written_does_nothing_to_a_terminal(partition: Partition, config: Path) -> None:
+    wild = "a\x1b[2J\n\u202eb"
+    await partition.feed(
+        event("site_created", site_id=wild, source_system=wild, actor=wild, site_data={"name": wild}),
+        event("site_updated", site_id=wild, changed_fields=["name"], old_values={"name": f"{wild}!"}, new_values=None),
+        (wild, b"no event"),
+    )
+    (one,) = (await sitelog(config, "parked", "--json")).json()["stopped"]
+    assert one["entity_id"] == wild
+    number = str(one["parked_id"])
+    for arguments in (
+        ("log",),
+        ("site", wild),
+        ("site", wild, "--at", "2026-01-01"),
+        ("site", f"{wild}?"),
+        ("parked",),
+        ("parked", "show", number),
+        ("parked", "retry", wild),
+        ("parked", "discard", number, "--reason", "wild"),
+        ("parked", "retry", wild),
+    ):
+        ran = await sitelog(config, *arguments)
+        assert r"a\x1b[2J\n\u202eb" in ran.out, (arguments, ran)
+        assert all(line.isprintable() for line in ran.out.split("\n")), (arguments, ran)
+
+
 # Where they look.
 
 

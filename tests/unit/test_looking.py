@@ -10,7 +10,9 @@ import typer
 from sitelog.cli._figures import age, counted, moment, number, parse_moment
 from sitelog.cli._hexdump import hexdump
 from sitelog.cli._moving import consequences, offset_of
+from sitelog.cli._printable import printable
 from sitelog.cli._run import exit_code_of
+from sitelog.cli._terminal import text
 from sitelog.cli._words import VALUE_CHARACTERS_MAX, words
 from sitelog.projections._lag import Lag, lag, totals, unapplied
 from sitelog.projections._look_positions import Standing
@@ -169,6 +171,27 @@ def test_a_value_that_goes_is_nothing_then_and_without_old_values_only_the_new_o
 def test_a_long_value_is_cut() -> None:
     said = words(example("site_deleted", reason="x" * 500))
     assert said == "reason " + "x" * (VALUE_CHARACTERS_MAX - 1) + "…"
+
+
+# Terminals.
+
+
+def test_what_a_terminal_would_obey_is_escaped_and_all_else_stays() -> None:
+    assert printable("Zürich → 東京 [x] \\") == "Zürich → 東京 [x] \\"
+    assert printable("a\x1b[2Jb\nc\x9b\u202ed\ud800") == r"a\x1b[2Jb\nc\x9b\u202ed\ud800"
+    shown = text("site ", ("\x1b]0;x\x07", "bold cyan"), style="dim")
+    assert shown.plain == r"site \x1b]0;x\x07"
+    assert (shown.style, [span.style for span in shown.spans]) == ("dim", ["bold cyan"])
+
+
+def test_an_error_with_something_of_a_producer_s_does_nothing_to_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise ConfigError("site \x1b[2J\n\tat its end")
+
+    assert exit_code_of(fail) == 2
+    assert capsys.readouterr().err == "error: site \\x1b[2J\nerror:         at its end\n"
 
 
 # Figures.
