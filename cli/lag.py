@@ -36,8 +36,13 @@ class Limits:
     events: int | None
     seconds: float | None
 
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return self.events is not None or self.seconds is not None
+
     def exceeded(self, lags: Sequence[Lag]) -> bool:
-        """Tell whether any consumer exceeds a limit."""
+        """Tell whether any consumer exceeds a limit, or has a problem."""
         return any(total.exceeds(self.events, self.seconds) for total in totals(lags))
 
 
@@ -58,7 +63,7 @@ def show(
     """Show each consumer's position in each partition beside the topic's end, and what lies between.
 
     Seconds are the age of the oldest event that isn't applied. Exits with 0, with 1 if a limit is exceeded or a
-    problem keeps it from being known, and with 69 if Kafka or Postgres can't be reached.
+    worker can't go on by itself, and with 69 if Kafka or Postgres can't be reached.
     """
     settings = settings_from(config)
     return asyncio.run(_run(settings, Limits(max_events, max_seconds), watch, as_json=as_json))
@@ -81,7 +86,7 @@ async def _run(settings: Settings, limits: Limits, watch: float | None, *, as_js
 
 
 async def _watch(look: Callable[[], Awaitable[list[Lag]]], limits: Limits, seconds: float, *, as_json: bool) -> int:
-    """Look until a limit is exceeded, or for ever."""
+    """Look until a limit is exceeded; without one for ever, as a problem is what one may be waiting to see the end of."""
     with Live(console=Terminal(), auto_refresh=False) if not as_json else nullcontext() as live:
         while True:
             lags = await look()
@@ -89,7 +94,7 @@ async def _watch(look: Callable[[], Awaitable[list[Lag]]], limits: Limits, secon
                 write_json_line(_plain(lags, limits))
             else:
                 live.update(tables(lags), refresh=True)
-            if limits.exceeded(lags):
+            if limits.given and limits.exceeded(lags):
                 return EXIT_NO
             await asyncio.sleep(seconds)
 

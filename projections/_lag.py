@@ -40,9 +40,7 @@ class Total:
     problems: int
 
     def exceeds(self, events_max: int | None, seconds_max: float | None) -> bool:
-        """Tell whether a limit is exceeded; what isn't known because of a problem exceeds any."""
-        if events_max is None and seconds_max is None:
-            return False
+        """Tell whether a limit is exceeded; what isn't known because of a problem exceeds any, and having none."""
         too_many = events_max is not None and self.events > events_max
         too_late = seconds_max is not None and self.seconds > seconds_max
         return too_many or too_late or self.problems > 0

@@ -124,10 +124,11 @@ def test_a_limit_is_exceeded_by_more_and_not_by_as_much(
     assert total.exceeds(events_max, seconds_max) is exceeded
 
 
-def test_what_isnt_known_exceeds_every_limit() -> None:
-    (total,) = totals([behind(standing(7), None)])
+@pytest.mark.parametrize("bounds", [None, Bounds(8, 10), Bounds(0, 5)])
+def test_what_isnt_known_exceeds_every_limit_and_having_none(bounds: Bounds | None) -> None:
+    (total,) = totals([behind(standing(7), bounds)])
     assert total.exceeds(1_000_000, None)
-    assert not total.exceeds(None, None)
+    assert total.exceeds(None, None)
 
 
 # Words.
