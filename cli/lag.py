@@ -86,14 +86,19 @@ async def _run(settings: Settings, limits: Limits, watch: float | None, *, as_js
 
 
 async def _watch(look: Callable[[], Awaitable[list[Lag]]], limits: Limits, seconds: float, *, as_json: bool) -> int:
-    """Look until a limit is exceeded; without one for ever, as a problem is what one may be waiting to see the end of."""
-    with Live(console=Terminal(), auto_refresh=False) if not as_json else nullcontext() as live:
+    """Look until a limit is exceeded; without one for ever, as somebody may wait for the end of a problem."""
+    terminal = Terminal()
+    # Where the screen is too low, it is the beginning that goes: totals and problems are at the end.
+    live = Live(console=terminal, auto_refresh=False, vertical_overflow="visible")
+    with live if terminal.is_terminal and not as_json else nullcontext():
         while True:
             lags = await look()
-            if live is None:
+            if as_json:
                 write_json_line(_plain(lags, limits))
-            else:
+            elif terminal.is_terminal:
                 live.update(tables(lags), refresh=True)
+            else:
+                terminal.print(tables(lags))
             if limits.given and limits.exceeded(lags):
                 return EXIT_NO
             await asyncio.sleep(seconds)

@@ -3,16 +3,18 @@
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pytest
 import typer
 
+from sitelog.cli import lag as lag_command
 from sitelog.cli._figures import age, counted, moment, number, parse_moment
 from sitelog.cli._hexdump import hexdump
 from sitelog.cli._moving import consequences, offset_of
 from sitelog.cli._printable import printable
 from sitelog.cli._run import exit_code_of
-from sitelog.cli._terminal import text
+from sitelog.cli._terminal import Terminal, text
 from sitelog.cli._words import VALUE_CHARACTERS_MAX, words
 from sitelog.projections._lag import Lag, lag, totals, unapplied
 from sitelog.projections._look_positions import Standing
@@ -129,6 +131,36 @@ def test_what_isnt_known_exceeds_every_limit_and_having_none(bounds: Bounds | No
     (total,) = totals([behind(standing(7), bounds)])
     assert total.exceeds(1_000_000, None)
     assert total.exceeds(None, None)
+
+
+async def watched(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> str:
+    """Watch partitions of which the last has a problem, and return what is shown before the third look."""
+    lags = [*(behind(standing(7), Bounds(0, 10)) for _ in range(30)), behind(standing(3), Bounds(5, 10))]
+    screen = StringIO()
+    shown: list[str] = []
+
+    async def look() -> list[Lag]:
+        shown.append(screen.getvalue())
+        if len(shown) == 3:
+            raise EOFError
+        return lags
+
+    monkeypatch.setattr(
+        lag_command, "Terminal", lambda: Terminal(file=screen, force_terminal=is_terminal, width=120, height=10)
+    )
+    with pytest.raises(EOFError):
+        await lag_command._watch(look, lag_command.Limits(None, None), 0, as_json=False)
+    return shown[-1]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+async def test_a_watch_shows_totals_and_problems_each_time_however_low_the_screen(
+    monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
+) -> None:
+    shown = await watched(monkeypatch, is_terminal=is_terminal)
+    assert shown.count("all ") == 2
+    assert shown.count("topic[3]: 2 events were deleted before they were applied") == 2
+    assert ("\x1b" in shown) is is_terminal
 
 
 # Words.
