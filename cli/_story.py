@@ -18,7 +18,6 @@ from sitelog.cli._terminal import Terminal, text
 from sitelog.cli._words import composed, label
 from sitelog.projections._look_entity import SHOWN, Found, Story, story
 from sitelog.projections._look_log import Reader
-from sitelog.projections._look_parked import ParkedEvent
 
 CELL_CHARACTERS_MAX: Final = 60
 _NOBODY_YET: Final = {"valid_until": "until now"}
@@ -53,6 +52,7 @@ def as_plain(telling: Telling) -> dict[str, Any]:
         "events": story.events,
         "newest": [plain(one) for one in told],
         "conflicts": [asdict(one) for one in story.conflicts],
+        "parked_events": story.parked_events,
         "parked": [asdict(one) for one in story.parked],
     }
 
@@ -74,7 +74,7 @@ def _parts(telling: Telling) -> Iterator[RenderableType]:
             yield text(label(name), style="bold")
             yield _fields(rows[0]) if name == next(iter(story.rows)) else _table(rows, story.entity_id)
     yield from _events(story, told)
-    yield from _parked(story.parked)
+    yield from _parked(story)
 
 
 def _fields(row: dict[str, Any]) -> Table:
@@ -150,12 +150,13 @@ def _conflict(one: Found) -> str:
     return f"conflict: {label(one.field)}: its producer had seen it {seen} {one.expected}, found {one.found}; {decided}"
 
 
-def _parked(events: Sequence[ParkedEvent]) -> Iterator[Text]:
-    if not events:
+def _parked(story: Story) -> Iterator[Text]:
+    if not story.parked:
         return
+    first = f", the first {len(story.parked):,} of them" if len(story.parked) < story.parked_events else ""
     yield Text()
-    yield text(f"{counted(len(events), 'event')} not applied", style="bold red")
-    for one in events:
+    yield text(f"{counted(story.parked_events, 'event')} not applied{first}", style="bold red")
+    for one in story.parked:
         yield text(
             f"  {one.parked_id}  {one.status} since {moment(one.parked_at)}  "
             f"{one.topic}[{one.partition}]@{one.kafka_offset}  {one.reason}: {one.message}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from sitelog.projections._look_log import Entry, Stretch, Wanted, stretches, tail
-from sitelog.projections._look_parked import ParkedEvent, of_entity
+from sitelog.projections._look_parked import ParkedEvent, count_of_entity, of_entity
 from sitelog.projections._projection import Projection
 from sitelog.projections._registry import load
 from sitelog.streams.events import EVENT_TYPES
@@ -78,13 +78,17 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One entity. `rows` are by read model, JSON columns parsed; `entries` the newest of all its `events`."""
+    """One entity. `rows` are by read model, JSON columns parsed; `entries` the newest of all its `events`.
+
+    `parked` are the first of all its `parked_events`.
+    """
 
     entity_id: str
     rows: dict[str, list[dict[str, Any]]]
     events: int
     entries: list[Entry]
     conflicts: list[Found]
+    parked_events: int
     parked: list[ParkedEvent]
 
     @property
@@ -105,6 +109,7 @@ async def story(connection: Any, entity_type: str, entity_id: str, entries_max: 
             events=await _count(connection, parts, entity_id),
             entries=[entry async for entry in tail(connection, parts, wanted, entries_max)],
             conflicts=[Found(*row) for row in await connection.fetch(CONFLICTS, entity_id, topics)],
+            parked_events=await count_of_entity(connection, entity_id, topics),
             parked=await of_entity(connection, entity_id, topics, PARKED_MAX),
         )
 

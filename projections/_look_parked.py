@@ -60,14 +60,20 @@ WHERE e.parked_id = $1
 """  # noqa: S608 - from constants of this file
 
 # What was applied at last is in the log; what was discarded is nowhere else.
-OF_ENTITY: Final = f"""
-SELECT {COLUMNS}
+FROM_ENTITY: Final = """
 FROM sitelog.parked_event AS e
 JOIN sitelog.log_partition AS p USING (log_partition)
 WHERE e.entity_id = $1 AND p.topic = ANY($2) AND e.status <> 'applied'
+"""
+
+COUNT_OF_ENTITY: Final = f"SELECT count(*) {FROM_ENTITY}"
+
+OF_ENTITY: Final = f"""
+SELECT {COLUMNS}
+{FROM_ENTITY}
 ORDER BY e.log_partition, e.kafka_offset, e.parked_id
 LIMIT $3
-"""  # noqa: S608 - likewise
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +150,11 @@ async def record(connection: Any, parked_id: int) -> ParkedRecord | None:
 
 
 async def of_entity(connection: Any, entity_id: str, topics: list[str], limit: int) -> list[ParkedEvent]:
-    """Return an entity's events that are put aside or were discarded, in their order."""
+    """Return an entity's first `limit` events that are put aside or were discarded, in their order."""
     return [ParkedEvent(*row) for row in await connection.fetch(OF_ENTITY, entity_id, topics, limit)]
+
+
+async def count_of_entity(connection: Any, entity_id: str, topics: list[str]) -> int:
+    """Return how many of an entity's events are put aside or were discarded."""
+    count: int = await connection.fetchval(COUNT_OF_ENTITY, entity_id, topics)
+    return count

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from sitelog.deploy.postgres import connect_as_superuser
+from sitelog.projections import _look_entity
 from sitelog.projections._database import session
 from sitelog.projections._look_log import Reader, Wanted, stretches, tail
 from sitelog.schemas import load, newest
@@ -105,6 +106,17 @@ async def test_only_the_newest_events_are_told_and_how_many_there_are(partition:
     assert "5 events, the newest 2 of them" in ran.out
     told = (await sitelog(config, "site", "site-1", "-n", "2", "--json")).json()
     assert (told["events"], [one["event_id"] for one in told["newest"]]) == (5, [one.event_id for one in life[3:]])
+
+
+async def test_only_the_first_parked_events_are_told_and_how_many_there_are(
+    partition: Partition, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await feed_a_life(partition)
+    monkeypatch.setattr(_look_entity, "PARKED_MAX", 1)
+    ran = await sitelog(config, "site", "site-1")
+    assert "2 events not applied, the first 1 of them" in ran.out
+    told = (await sitelog(config, "site", "site-1", "--json")).json()
+    assert (told["parked_events"], [one["kafka_offset"] for one in told["parked"]]) == (2, [5])
 
 
 async def test_an_unknown_site_is_a_no(partition: Partition, config: Path) -> None:
