@@ -1,8 +1,9 @@
 """The options that most commands take: which configuration, and JSON for scripts."""
 
 import os
+import stat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import orjson
 import typer
@@ -21,6 +22,10 @@ ConfigOption = Annotated[
         "./sitelog.yaml.",
     ),
 ]
+# Postgres's integers: it is never asked for a larger one.
+INTEGER_MAX: Final = 2**31 - 1
+BIGINT_MAX: Final = 2**63 - 1
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
 
 
@@ -42,12 +47,21 @@ def find_config(config: Path | None) -> Path:
     if config is not None:
         return config
     for place in _usual_places():
-        if place.is_file():
+        if _is_file(place):
             return place
     places = " or ".join(str(place) if place.is_absolute() else f"./{place}" for place in _usual_places())
     raise ConfigError(
         f"expected a configuration in --config, SITELOG_CONFIG, {places}, found none: `sitelog up` writes the first"
     )
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return stat.S_ISREG(place.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # mostly another user's folder
+        raise ConfigError(f"{place}: {error.strerror}. Name a configuration in --config or SITELOG_CONFIG") from error
 
 
 def _usual_places() -> tuple[Path, Path]:

@@ -1,5 +1,6 @@
 """How every command ends: an error becomes one line on stderr, and an exit code that means something."""
 
+import errno
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ EXIT_NO: Final = 1
 EXIT_USAGE: Final = 2
 """Wrong usage, or a configuration that can't be used."""
 EXIT_UNAVAILABLE: Final = 69
-"""Kafka or Postgres can't be reached (sysexits' EX_UNAVAILABLE)."""
+"""Kafka or Postgres can't be reached, or a disk is full (sysexits' EX_UNAVAILABLE)."""
 EXIT_FAILED: Final = 70
 """Anything else, and a bug of ours (sysexits' EX_SOFTWARE)."""
 EXIT_INTERRUPTED: Final = 130
@@ -24,6 +25,7 @@ EXIT_INTERRUPTED: Final = 130
 EXIT_READER_GONE: Final = 141
 """Who reads our output has gone, as in `sitelog log | head`; as a shell counts SIGPIPE."""
 
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _TRACEBACK_VARIABLE: Final = "SITELOG_TRACEBACK"
 
 
@@ -35,6 +37,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     """
     try:
         result = command()
+        _flush()
     except SitelogError as error:
         _write(str(error))
         return _code(error)
@@ -44,15 +47,38 @@ def exit_code_of(command: Callable[[], object]) -> int:
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Python would complain again when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_READER_GONE
-    except Exception as bug:  # noqa: BLE001 - the outermost line: a person gets a sentence, whatever happens
-        _write(f"unexpected {type(bug).__name__}: {bug} ({_TRACEBACK_VARIABLE}=1 shows where)")
-        if os.environ.get(_TRACEBACK_VARIABLE):
-            traceback.print_exception(bug)
-        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001 - the outermost line: a person gets a sentence, whatever happens
+        return _full(error) if isinstance(error, OSError) and error.errno in _FULL else _unexpected(error)
     return result if isinstance(result, int) else 0
+
+
+def _full(error: OSError) -> int:
+    where = "" if error.filename is None else f"{error.filename}: "
+    _write(f"{where}{error.strerror}. Free some space, then run this again")
+    try:
+        _flush()
+    except OSError:
+        _drop_output()
+    return EXIT_UNAVAILABLE
+
+
+def _unexpected(bug: Exception) -> int:
+    _write(f"unexpected {type(bug).__name__}: {bug} ({_TRACEBACK_VARIABLE}=1 shows where)")
+    if os.environ.get(_TRACEBACK_VARIABLE):
+        traceback.print_exception(bug)
+    return EXIT_FAILED
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # closed before we began, as by `>&-`
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere: Python would complain again when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write(message: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from sitelog.cli._entries import Told, line, plain
 from sitelog.cli._figures import parse_moment
-from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json_line
+from sitelog.cli._options import INTEGER_MAX, ConfigOption, JsonOption, settings_from, write_json_line
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._terminal import Terminal
 from sitelog.projections._database import session
@@ -39,7 +39,9 @@ def show(  # noqa: PLR0917 - typer's options, each given by name
     config: ConfigOption = None,
     newest: Annotated[
         int | None,
-        typer.Option("-n", "--newest", min=0, help=f"So many of the newest; {NEWEST}, or all since --since."),
+        typer.Option(
+            "-n", "--newest", min=0, max=INTEGER_MAX, help=f"So many of the newest; {NEWEST}, or all since --since."
+        ),
     ] = None,
     following: Annotated[bool, typer.Option("-f", "--follow", help="Go on with each new event until Ctrl-C.")] = False,
     entity: Annotated[str | None, typer.Option(help="Only of this site or territory.")] = None,
@@ -47,7 +49,9 @@ def show(  # noqa: PLR0917 - typer's options, each given by name
         list[str] | None, typer.Option("--type", callback=_known_types, help="Only of this type; may be repeated.")
     ] = None,
     topic: Annotated[str | None, typer.Option(help="Only of this topic.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only of the partitions with this number.")] = None,
+    partition: Annotated[
+        int | None, typer.Option(min=0, max=INTEGER_MAX, help="Only of the partitions with this number.")
+    ] = None,
     since: Annotated[
         datetime | None, typer.Option(parser=parse_moment, metavar="TIME", help="Only those appended since; ISO 8601.")
     ] = None,

@@ -15,6 +15,7 @@ from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import counted, moment, number
 from sitelog.cli._hexdump import hexdump
 from sitelog.cli._options import (
+    BIGINT_MAX,
     ConfigOption,
     JsonOption,
     refuse_before_subcommand,
@@ -34,7 +35,9 @@ from sitelog.streams.settings import Settings
 app = typer.Typer(help="List what is put aside; put it in motion again, or discard it.")
 
 LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="So many entities at most.")]
-ParkedIdArgument = Annotated[int, typer.Argument(metavar="PARKED_ID", help="The event's number, as `list` shows it.")]
+ParkedIdArgument = Annotated[
+    int, typer.Argument(metavar="PARKED_ID", max=BIGINT_MAX, help="The event's number, as `list` shows it.")
+]
 LIMIT = 100
 
 

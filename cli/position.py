@@ -11,7 +11,7 @@ from rich.table import Table
 from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import moment, number
 from sitelog.cli._moving import consequences, offset_of
-from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._options import INTEGER_MAX, ConfigOption, JsonOption, settings_from, write_json
 from sitelog.cli._terminal import Terminal, text
 from sitelog.projections._database import session
 from sitelog.projections._install import owner_of, refuse_other_version
@@ -82,7 +82,7 @@ def _told(one: Change) -> str:
 @app.command("set")
 def move(  # noqa: PLR0917 - typer's arguments and options
     topic: Annotated[str, typer.Argument(help="The topic.")],
-    partition: Annotated[int, typer.Argument(min=0, help="The partition's number.")],
+    partition: Annotated[int, typer.Argument(min=0, max=INTEGER_MAX, help="The partition's number.")],
     offset: Annotated[str, typer.Argument(help="The offset to go on with; or `start` or `end` of what Kafka has.")],
     reason: ReasonOption,
     by: ByOption,

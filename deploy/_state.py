@@ -96,13 +96,15 @@ def new_state(*, brokers: int, kafka_port: int = 0, postgres_port: int = 0) -> S
 def read_state(folder: Path) -> StackState | None:
     """Return what `folder` remembers, None if no stack was ever there.
 
-    Raises ConfigError if the file is another version's or damaged.
+    Raises ConfigError if the file is another version's or damaged, or can't be read.
     """
     path = folder / "state.json"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except OSError as error:  # another user's folder, or no folder
+        raise ConfigError(f"{path}: {error.strerror}. Name another folder with --dir") from error
     try:
         state = StackState.model_validate_json(text)
     except ValidationError as error:

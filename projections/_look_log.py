@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sitelog.streams._event import Event
@@ -16,6 +16,8 @@ ROWS_AT_ONCE: Final = 500
 
 CLOCKS_APART: Final = timedelta(minutes=1)
 """How far the clocks of two workers, and of a worker and a producer, may differ."""
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC) + CLOCKS_APART
 
 COLUMNS: Final = """
     l.log_seq,
@@ -129,8 +131,9 @@ async def stretches(connection: Any, wanted: Wanted) -> list[Stretch]:
         )
     ]
     if wanted.since is not None:
+        since = max(wanted.since.astimezone(UTC), _FIRST) - CLOCKS_APART
         for part in parts:
-            part.after_seq = await _before(connection, part, wanted.since - CLOCKS_APART)
+            part.after_seq = await _before(connection, part, since)
     return parts
 
 

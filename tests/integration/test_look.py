@@ -215,6 +215,8 @@ async def test_the_log_is_filtered_by_entity_type_topic_partition_and_time(parti
     assert await shown("--since", "2026-11-21T12:00:00.003Z") == [4, 5, 6]
     assert await shown("--since", "2026-11-21T12:00:00.003Z", "-n", "2") == [5, 6]
     assert await shown("--since", "2026-11-22") == []
+    for first in ("0001-01-01", "0001-01-01T14:00:00+14:00"):
+        assert await shown("--since", first) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command line's promises: an error is a line and a code, secrets are masked, help is quick."""
 
+import errno
 import json
 import os
 import subprocess
@@ -80,6 +81,7 @@ def test_help_imports_no_command_and_none_of_their_libraries() -> None:
         (Park("wrong_bytes", "no"), 70, "error: no\n"),
         (KeyboardInterrupt(), 130, ""),
         (typer.Abort(), 130, ""),
+        (OSError(errno.ENOSPC, "Full", "a"), 69, "error: a: Full. Free some space, then run this again\n"),
         (ZeroDivisionError("x"), 70, "error: unexpected ZeroDivisionError: x (SITELOG_TRACEBACK=1 shows where)\n"),
     ],
 )
@@ -267,6 +269,48 @@ def test_a_closed_standard_input_is_wrong_usage(tmp_path: Path) -> None:
 
     assert ended.returncode == 2
     assert ended.stderr == "error: stdin: expected a file, a pipe or a terminal, got none\n"
+
+
+@pytest.mark.parametrize("arguments", [["events"], ["events", "show", "site_created"], ["config", "show"]])
+@pytest.mark.usefixtures("config")
+def test_a_full_disk_below_standard_output_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [SITELOG, *arguments], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, text=True, check=False, timeout=60
+        )
+
+    assert ended.returncode == 69
+    assert ended.stderr == "error: No space left on device. Free some space, then run this again\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "largest"),
+    [
+        (["parked", "show", "9223372036854775808"], 2**63 - 1),
+        (["parked", "discard", "9223372036854775808", "--reason", "x"], 2**63 - 1),
+        (["log", "-n", "2147483648"], 2**31 - 1),
+        (["log", "--partition", "2147483648"], 2**31 - 1),
+        (["position", "set", "a-topic", "2147483648", "end", "--reason", "x"], 2**31 - 1),
+    ],
+)
+def test_a_number_that_postgres_has_no_room_for_is_wrong_usage(
+    tmp_path: Path, arguments: list[str], largest: int
+) -> None:
+    ended = sitelog(*arguments, folder=tmp_path)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: Invalid value for ")
+    assert str(largest) in ended.stderr
+
+
+def test_a_usual_place_that_cant_be_looked_at_is_named(tmp_path: Path) -> None:
+    # To root, as in a container, no folder is closed; to nobody is one that only leads to itself open.
+    (tmp_path / ".sitelog").symlink_to(".sitelog")
+
+    ended = sitelog("config", "check", folder=tmp_path)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: .sitelog/sitelog.yaml: Too many levels of symbolic links. Name a conf")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def test_no_password_is_in_a_representation():
         assert password.get_secret_value() not in repr(state)
 
 
+def test_a_file_in_the_folder_s_place_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/state.json: Not a directory. Name another folder with --dir"):
+        read_state(tmp_path / "file")
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"format": 1}', '{"surprise": true}'])
 def test_a_damaged_state_file_says_what_to_do(tmp_path, text):
     (tmp_path / "state.json").write_text(text)
