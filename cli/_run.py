@@ -46,7 +46,10 @@ def exit_code_of(command: Callable[[], object]) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as gone:
+        # Of the one rich makes the other where the console isn't our Terminal, as that of typer's help.
+        if BrokenPipeError not in {type(gone), type(gone.__context__)}:
+            raise
         _drop_output()
         return EXIT_READER_GONE
     except Exception as error:  # noqa: BLE001 - the outermost line: a person gets a sentence, whatever happens

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.main import get_command
 
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._stack_options import DEFAULT_DIR, DirOption
+from sitelog.cli._terminal import Terminal
 from sitelog.deploy.stack import Stack, Wanted
 from sitelog.streams.errors import UnavailableError
 from sitelog.streams.settings import Settings, load_settings
@@ -36,7 +36,7 @@ def demo(folder: DirOption = DEFAULT_DIR, changes: ChangesOption = 50_000) -> No
 
     Everything is left running. Repeating it sends the same events again, and the log stays as it is.
     """
-    console = Console()
+    console = Terminal()
     began = time.monotonic()
     console.rule("1. Kafka, Postgres and a worker")
     stack = Stack(folder, os.environ, typer.echo)
@@ -65,7 +65,7 @@ def _environment(kept: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(whole)
 
 
-async def _tell(console: Console, settings: Settings, changes: int) -> bool:
+async def _tell(console: Terminal, settings: Settings, changes: int) -> bool:
     """Append the story, wait until it is applied, and check it; True if every count is right."""
     from sitelog.deploy._demo_airports import airports  # noqa: PLC0415 - `sitelog --help` shouldn't wait for it
     from sitelog.deploy._demo_check import check  # noqa: PLC0415
@@ -120,14 +120,14 @@ async def _append_and_wait(settings: Settings, story: Any, connection: Any, prog
         watching.cancel()
 
 
-def _show(console: Console, command: str, config: Path, *arguments: str) -> None:
+def _show(console: Terminal, command: str, config: Path, *arguments: str) -> None:
     """Run another command as a user would."""
     console.print(f"[dim]$ sitelog {' '.join((command, *arguments))}[/dim]")
     shown = get_command(import_module(f"sitelog.cli.{command}").app)
     shown.main([*arguments, "--config", str(config)], prog_name=f"sitelog {command}", standalone_mode=False)
 
 
-def _go_on(console: Console, config: Path, seconds: float) -> None:
+def _go_on(console: Terminal, config: Path, seconds: float) -> None:
     folder = os.path.relpath(config.parent)
     console.rule(f"Done in {seconds:.0f} s. All of it is still running")
     console.print(

@@ -318,6 +318,10 @@ def test_a_usual_place_that_cant_be_looked_at_is_named(tmp_path: Path) -> None:
     [
         "import_module('sitelog.cli.events').app([], standalone_mode=False)",
         "import_module('sitelog.cli.status').show(Path())",
+        "import_module('sitelog.cli.demo').demo(Path())",
+        "import_module('sitelog.cli.main').app(['--help'], standalone_mode=False)",
+        "import_module('sitelog.cli.main').app(['lag', '--help'], standalone_mode=False)",
+        "import_module('sitelog.cli.main').app(['config', 'show', '--config', 'a.yaml'], standalone_mode=False)",
     ],
 )
 def test_a_reader_that_has_gone_is_told_by_the_exit_code(shown: str, tmp_path: Path) -> None:
@@ -329,6 +333,7 @@ def test_a_reader_that_has_gone_is_told_by_the_exit_code(shown: str, tmp_path: P
         "status.status = one\n"
         f"sys.exit(exit_code_of(lambda: {shown}))"
     )
+    (tmp_path / "a.yaml").write_text(SMALL)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer) as closed:
