@@ -1,10 +1,12 @@
-"""The options of commands that decide something for good: who says so, and why. Both are recorded."""
+"""What commands have that decide something for good: who says so and why, which are recorded, and a question before."""
 
 import os
 from getpass import getuser
 from typing import Annotated
 
 import typer
+
+from sitelog.streams.errors import ConfigError
 
 
 def _myself() -> str:
@@ -30,3 +32,15 @@ ByOption = Annotated[
         "--by", callback=_said, default_factory=_myself, show_default="you", help="Who decided: recorded too."
     ),
 ]
+
+
+def confirm(question: str) -> None:
+    """Ask, and return after a yes; raise ConfigError after a no, and where nobody is there to answer."""
+    try:
+        if typer.confirm(question):
+            return
+    except typer.Abort as unanswered:
+        if isinstance(unanswered.__context__, KeyboardInterrupt):
+            raise
+        typer.echo()  # the question has no line end of its own
+    raise ConfigError("not confirmed, so nothing was done: --yes goes without asking")

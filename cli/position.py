@@ -8,7 +8,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sitelog.cli._decision import ByOption, ReasonOption
+from sitelog.cli._decision import ByOption, ReasonOption, confirm
 from sitelog.cli._figures import moment, number
 from sitelog.cli._moving import consequences, offset_of
 from sitelog.cli._options import INTEGER_MAX, ConfigOption, JsonOption, settings_from, write_json
@@ -115,7 +115,7 @@ async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str
             await refuse_other_version(connection)
             seen = await see(connection, consumer, *place)
         _say(where, seen.next_offset, offset, bounds)
-        typer.confirm("Move it?", abort=True)
+        confirm("Move it?")
     async with session(owner, application="sitelog position", worker=settings.worker) as connection:
         await refuse_other_version(connection)
         decided = Reposition(consumer, place.topic, place.partition, offset, by, reason)

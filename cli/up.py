@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sitelog.cli._decision import confirm
 from sitelog.cli._stack_options import DEFAULT_DIR, DirOption
 from sitelog.deploy._folder import content, require_ours
 from sitelog.deploy.stack import Stack, Wanted
@@ -63,5 +64,5 @@ def _reset(stack: Stack, *, confirmed: bool) -> None:
     for path in doomed:
         typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
     if not confirmed:
-        typer.confirm("Delete them?", abort=True)
+        confirm("Delete them?")
     asyncio.run(stack.reset())

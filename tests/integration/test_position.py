@@ -162,7 +162,8 @@ async def test_nothing_is_moved_without_a_yes_or_a_reason(rig: Rig) -> None:
     assert empty.code == 2
     for typed in ("", "n\n"):
         unsure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed=typed)
-        assert unsure.code == 130, unsure.err
+        assert unsure.code == 2, unsure.err
+        assert unsure.err == "error: not confirmed, so nothing was done: --yes goes without asking\n"
     assert await rig.connection.fetch(CHANGES) == []
     sure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed="y\n")
     assert sure.code == 0, sure.err

@@ -3,12 +3,15 @@ import json
 import os
 import signal
 import threading
+from io import StringIO
 
 import pytest
 from typer.testing import CliRunner
 
 from sitelog.cli import demo as demo_module
 from sitelog.cli import lag, site
+from sitelog.cli._decision import confirm
+from sitelog.cli._run import exit_code_of
 from sitelog.cli.demo import app as demo
 from sitelog.cli.down import app as down
 from sitelog.cli.status import app as status
@@ -20,7 +23,7 @@ from sitelog.deploy._folder import locked
 from sitelog.deploy._postgres_data import find_binaries
 from sitelog.deploy._state import new_state, read_state, write_state
 from sitelog.deploy.stack import Stack
-from sitelog.streams.errors import UnavailableError
+from sitelog.streams.errors import ConfigError, UnavailableError
 
 
 @pytest.fixture
@@ -96,11 +99,22 @@ def test_what_can_not_be_ended_is_named_and_nothing_is_deleted_beneath_it(run, f
 
 
 def test_reset_lists_what_goes_and_deletes_nothing_without_a_yes(folder):
-    result = CliRunner().invoke(up, ["--dir", str(folder), "--reset"], input="n\n")
-    assert "  state.json\n" in result.output
-    assert "with every event and row" in result.output
-    assert result.exit_code != 0
-    assert (folder / "state.json").exists()
+    for typed in ("n\n", ""):
+        result = CliRunner().invoke(up, ["--dir", str(folder), "--reset"], input=typed)
+        assert "  state.json\n" in result.output
+        assert "with every event and row" in result.output
+        assert isinstance(result.exception, ConfigError)
+        assert str(result.exception) == "not confirmed, so nothing was done: --yes goes without asking"
+        assert (folder / "state.json").exists()
+
+
+def test_ctrl_c_at_the_question_is_an_interruption(monkeypatch):
+    class Keyboard(StringIO):
+        def readline(self, *_):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    assert exit_code_of(lambda: confirm("Delete them?")) == 130
 
 
 def test_reset_of_a_folder_that_is_not_ours_is_refused(run, tmp_path):
