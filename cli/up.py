@@ -41,8 +41,6 @@ def up(  # noqa: PLR0917 - typer's options, each given by name
     The first time it fetches Kafka with Maven. Exits with 69 if something can't be started, and says what to do.
     """
     stack = Stack(folder, os.environ, typer.echo)
-    if reset:
-        _reset(stack, confirmed=yes)
     wanted = Wanted(
         brokers=brokers,
         workers=workers,
@@ -50,16 +48,19 @@ def up(  # noqa: PLR0917 - typer's options, each given by name
         postgres_port=postgres_port,
         postgres_bin=postgres_bin,
     )
+    if reset:
+        _reset(stack, wanted, confirmed=yes)
     config = asyncio.run(stack.up(wanted))
     typer.echo(f"Everything is up. `sitelog status` looks, `sitelog down` ends it. Configuration: {config}")
     typer.echo(f"For psql and other clients: source {folder / 'env'}")
 
 
-def _reset(stack: Stack, *, confirmed: bool) -> None:
+def _reset(stack: Stack, wanted: Wanted, *, confirmed: bool) -> None:
     require_ours(stack.folder)
     doomed = content(stack.folder)
     if not doomed:
         return
+    stack.require_possible(wanted)
     typer.echo(f"This ends the stack in {stack.folder} and deletes, with every event and row in it:")
     for path in doomed:
         typer.echo(f"  {path.name}{'/' if path.is_dir() else ''}")

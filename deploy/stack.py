@@ -10,7 +10,9 @@ from sitelog.deploy._daemon import started_daemons
 from sitelog.deploy._database import ensure_database
 from sitelog.deploy._disk import FREE_BYTES_MIN, require_free_space
 from sitelog.deploy._folder import clear, is_ours, locked, require_ours, take
+from sitelog.deploy._java import find_java
 from sitelog.deploy._ports import free_port
+from sitelog.deploy._postgres_data import find_binaries
 from sitelog.deploy._state import StackState, new_state, read_state, write_state
 from sitelog.deploy._supervisor import supervisor_name
 from sitelog.deploy._workers import start_workers, stop_workers, worker_name
@@ -77,6 +79,12 @@ class Stack:
         if not is_ours(self.folder):
             return []
         return await asyncio.to_thread(self._stop_alone)
+
+    def require_possible(self, wanted: Wanted) -> None:
+        """Raise as `up` would for a new stack, as far as that can be known while there is another one."""
+        state = _settle(None, wanted)
+        find_java(self.environ)
+        find_binaries(state.postgres_bin, self.environ)
 
     async def reset(self) -> None:
         """End everything and delete data, logs and configuration (`_folder.content`); repeating it is harmless."""

@@ -125,6 +125,23 @@ def test_reset_of_a_folder_that_is_not_ours_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--brokers", "2", "--kafka-port", "9092", "--postgres-port", "9093"), "found --postgres-port 9093"),
+        (("--postgres-bin", "/nowhere"), "there is no `postgres` in"),
+        ((), "(from JAVA_HOME) doesn't exist"),
+    ],
+)
+def test_nothing_is_deleted_for_a_new_stack_that_can_not_be(run, folder, monkeypatch, options, message):
+    if "JAVA_HOME" in message:
+        monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    result = run(up, "--dir", folder, "--reset", "--yes", *options)
+    assert message in str(result.exception)
+    assert "deletes" not in result.output
+    assert (folder / "state.json").exists()
+
+
+@pytest.mark.parametrize(
     ("option", "message"),
     [
         (("--brokers", "3"), r"expected number of brokers 3, as --brokers says, found 2"),
