@@ -94,7 +94,7 @@ def _table(entities: list[look.ParkedEntity]) -> Table:
 def show(parked_id: ParkedIdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Show one event with its bytes, headers and reason; what was applied or discarded since, too.
 
-    Exits with 1 if there is none of this number.
+    Exits with 1, and with --json writes null, if there is none of this number.
     """
     return asyncio.run(_show(settings_from(config), parked_id, as_json=as_json))
 
@@ -103,7 +103,10 @@ async def _show(settings: Settings, parked_id: int, *, as_json: bool) -> int:
     async with looking(settings, "parked") as connection:
         record = await look.record(connection, parked_id)
     if record is None:
-        typer.echo(f"No event was ever put aside as {parked_id}")
+        if as_json:
+            write_json(None)
+        else:
+            say(f"No event was ever put aside as {parked_id}")
         return EXIT_NO
     headers = [] if record.headers is None else orjson.loads(record.headers)
     if as_json:
@@ -185,7 +188,8 @@ def discard(
 ) -> int:
     """Never apply this event; those behind it are taken again at once. Nothing is deleted: `show` still shows it.
 
-    Exits with 0 even if the entity is stopped by another event now, and with 1 if the event isn't open.
+    Exits with 0 even if the entity is stopped by another event now, and with 1, and null as JSON, if the event isn't
+    open.
     """
     return asyncio.run(
         _discard(settings_from(config), Discard(parked_id, datetime.now(UTC), by, reason), as_json=as_json)
@@ -196,10 +200,11 @@ async def _discard(settings: Settings, decided: Discard, *, as_json: bool) -> in
     async with unparking(settings, "parked discard") as bench:
         moved = await bench.unpark.discard(bench.connection, decided)
     if moved is None:
-        typer.echo(f"No open event is put aside as {decided.parked_id}: `sitelog parked show` says what became of it")
-        return EXIT_NO
-    if as_json:
-        write_json(plain(moved))
+        said = f"No open event is put aside as {decided.parked_id}: `sitelog parked show` says what became of it"
     else:
-        say(f"{decided.parked_id} is discarded. {line(moved)}")
-    return 0
+        said = f"{decided.parked_id} is discarded. {line(moved)}"
+    if as_json:
+        write_json(None if moved is None else plain(moved))
+    else:
+        say(said)
+    return EXIT_NO if moved is None else 0

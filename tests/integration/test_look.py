@@ -389,6 +389,8 @@ async def test_a_parked_event_is_shown_with_its_bytes(partition: Partition, conf
     shown = (await sitelog(config, "parked", "show", str(one["parked_id"]), "--json")).json()
     assert (shown["value"], shown["reason"], shown["kafka_offset"]) == ("AW5vIGV2ZW50", "wrong_bytes", 0)
     assert (await sitelog(config, "parked", "show", "4711")).code == 1
+    unknown = await sitelog(config, "parked", "show", "4711", "--json")
+    assert (unknown.code, unknown.json()) == (1, None)
 
 
 async def test_retry_says_what_it_did_and_ends_with_1_while_something_is_stopped(
@@ -421,7 +423,9 @@ async def test_discarding_records_who_and_why(partition: Partition, config: Path
     assert (shown["status"], shown["closed_by"], shown["close_reason"]) == ("discarded", "an operator", "a test record")
     assert "by an operator: a test record" in (await sitelog(config, "site", "site-1")).out
     again = await sitelog(config, "parked", "discard", number, "--reason", "once more")
-    assert again.code == 1
+    assert (again.code, "No open event is put aside as" in again.out) == (1, True)
+    again = await sitelog(config, "parked", "discard", number, "--reason", "once more", "--json")
+    assert (again.code, again.json()) == (1, None)
     assert (await sitelog(config, "parked", "discard", number)).code == 2
 
 
