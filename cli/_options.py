@@ -44,15 +44,18 @@ def refuse_before_subcommand(context: typer.Context) -> None:
 
 def find_config(config: Path | None) -> Path:
     """Return the configuration that was named, or the first usual place that has one; raises ConfigError."""
-    if config is not None:
-        return config
-    for place in _usual_places():
-        if _is_file(place):
-            return place
+    found = config_if_any(config)
+    if found is not None:
+        return found
     places = " or ".join(str(place) if place.is_absolute() else f"./{place}" for place in _usual_places())
     raise ConfigError(
         f"expected a configuration in --config, SITELOG_CONFIG, {places}, found none: `sitelog up` writes the first"
     )
+
+
+def config_if_any(config: Path | None) -> Path | None:
+    """Return the configuration that was named, or the first usual place that has one, None for none."""
+    return config or next((place for place in _usual_places() if _is_file(place)), None)
 
 
 def _is_file(place: Path) -> bool:

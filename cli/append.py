@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from sitelog.cli._lines import BadLineError, EventLines
-from sitelog.cli._options import ConfigOption, JsonOption, settings_from, write_json
+from sitelog.cli._options import ConfigOption, JsonOption, config_if_any, settings_from, write_json
 from sitelog.cli._reading_progress import ReadingProgress
 from sitelog.cli._run import EXIT_NO
 from sitelog.streams.append import Appender, NotAcknowledged, record_of
@@ -27,7 +27,12 @@ FileArgument = Annotated[str, typer.Argument(metavar="FILE|-", help="Lines of JS
 OnErrorOption = Annotated[
     Literal["stop", "continue"], typer.Option("--on-error", help="At a bad line: stop there, or leave it out.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check every line, and send nothing.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check every line, and send nothing; without a configuration, by the default limits."
+    ),
+]
 
 
 @dataclass(slots=True)
@@ -54,7 +59,8 @@ def append(
     what is wrong. An event_id that was appended before changes nothing, so that lines with ids may be appended
     again after a failure. Exits with 1 if there was a bad line, with 69 if Kafka can't be reached.
     """
-    settings = None if dry_run else settings_from(config)
+    # A producer's own machine may have no configuration: checking its lines needs none, but keeps to one's limit.
+    settings = None if dry_run and config_if_any(config) is None else settings_from(config)
     summary = Summary(dry_run=dry_run)
     started = monotonic()
     with _opened(file) as (descriptor, name), ReadingProgress(descriptor) as progress:
@@ -65,7 +71,7 @@ def append(
             progress.advance(appended, lines.bytes_read)
 
         try:
-            asyncio.run(_count(lines, told) if settings is None else _append(lines, told, settings))
+            asyncio.run(_count(lines, told) if dry_run or settings is None else _append(lines, told, settings))
         except BadLineError:
             pass  # reported already
         finally:

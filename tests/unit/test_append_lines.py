@@ -25,6 +25,13 @@ from sitelog.streams.json_lines import event_of, line_of
 
 Capture = pytest.CaptureFixture[str]
 GOOD = line_of(example("site_deleted"))
+SMALL = """\
+kafka_config:
+  bootstrap_servers: [localhost:9092]
+  topics: {customer-sites-events: {partitions: 6}, territory-events: {partitions: 3}}
+database_config: {primary: {host: localhost, database: sites, username: app_user, password: x}}
+append: {event_bytes_max: 4096}
+"""
 BAD = '{"type":"site_deleted"}'
 
 
@@ -188,6 +195,22 @@ def test_an_event_that_is_too_large_is_a_bad_line(tmp_path: Path, capsys: Captur
     assert append(str(file), dry_run=True) == 1
     event_id = example("site_deleted").event_id
     assert f"{file}:1: site_deleted {event_id} of site-1: expected at most 1048576" in capsys.readouterr().err
+
+
+def test_a_dry_run_keeps_to_the_limit_of_the_configuration_that_is_named_or_found(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, config = tmp_path / "events.jsonl", tmp_path / "sitelog.yaml"
+    file.write_text(line_of(example("site_deleted", reason="x" * 5_000)))
+    config.write_text(SMALL)
+    monkeypatch.chdir(Path("/"))
+    assert append(str(file), dry_run=True) == 0
+    assert append(str(file), dry_run=True, config=config) == 1
+    assert "expected at most 4096 bytes" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert append(str(file), dry_run=True) == 1
+    with pytest.raises(ConfigError, match=r"^nothing\.yaml: "):
+        append(str(file), dry_run=True, config=Path("nothing.yaml"))
 
 
 @pytest.mark.parametrize(("file", "message"), [("nothing", "No such file"), (".", "expected a file, got a directory")])
