@@ -19,6 +19,7 @@ from sitelog.deploy._ports import LOOPBACK, require_free
 from sitelog.deploy._ready import DISK_FULL, Advice, until_ready
 from sitelog.deploy._server_properties import server_properties
 from sitelog.deploy._state import BrokerState, StackState
+from sitelog.deploy._threads import to_the_end
 from sitelog.streams.errors import UnavailableError
 
 _NAME = "kafka-"
@@ -126,7 +127,7 @@ class _Launcher:
             self._check_cluster(data)
             return
         scratch = data.with_name(f"{data.name}.new")
-        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        await to_the_end(shutil.rmtree, scratch, ignore_errors=True)
         properties = self._write_properties(broker, scratch)
         with self.archive.making() as archive:
             # The quick compiler only: this process lives a second.

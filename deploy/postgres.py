@@ -12,6 +12,7 @@ from sitelog.deploy._ports import LOOPBACK, require_free
 from sitelog.deploy._postgres_data import SUPERUSER, ensure_data, find_binaries, require_version
 from sitelog.deploy._ready import DISK_FULL, Advice, until_ready
 from sitelog.deploy._state import StackState
+from sitelog.deploy._threads import to_the_end
 from sitelog.streams.errors import UnavailableError
 
 START_SECONDS_MAX = 60
@@ -77,7 +78,7 @@ async def start_postgres(folder: Path, state: StackState, environ: Mapping[str, 
         require_free(state.postgres_port, "Postgres", "--postgres-port (with --reset)")
         binaries = await asyncio.to_thread(find_binaries, state.postgres_bin, environ)
         data = _data(folder)
-        await asyncio.to_thread(ensure_data, data, state.superuser_password.get_secret_value(), binaries, environ)
+        await to_the_end(ensure_data, data, state.superuser_password.get_secret_value(), binaries, environ)
         settings = {**_SETTINGS, "port": str(state.postgres_port)}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         # The log's messages are matched against _ADVICE, so they have to be English.

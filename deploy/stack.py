@@ -15,6 +15,7 @@ from sitelog.deploy._ports import free_port
 from sitelog.deploy._postgres_data import find_binaries
 from sitelog.deploy._state import StackState, new_state, read_state, write_state
 from sitelog.deploy._supervisor import supervisor_name
+from sitelog.deploy._threads import to_the_end
 from sitelog.deploy._workers import start_workers, stop_workers, worker_name
 from sitelog.deploy.kafka import start_brokers, stop_brokers
 from sitelog.deploy.postgres import require_postgres, start_postgres, stop_postgres
@@ -122,7 +123,7 @@ class Stack:
         ports = state.worker_ports
         if count is not None:
             surplus = [worker_name(index) for index in range(count, len(ports))]
-            await asyncio.to_thread(stop_workers, self.folder, surplus)
+            await to_the_end(stop_workers, self.folder, surplus)
             del ports[count:]
             while len(ports) < count:
                 ports.append(free_port(besides=state.ports()))

@@ -22,7 +22,7 @@ from sitelog.deploy._daemon import Daemon, stop_together
 from sitelog.deploy._folder import locked
 from sitelog.deploy._postgres_data import find_binaries
 from sitelog.deploy._state import new_state, read_state, write_state
-from sitelog.deploy.stack import Stack
+from sitelog.deploy.stack import Stack, Wanted
 from sitelog.streams.errors import ConfigError, UnavailableError
 
 
@@ -217,6 +217,30 @@ async def test_what_ctrl_c_no_longer_waits_for_keeps_the_folder_for_itself(folde
     async with asyncio.timeout(10):
         while not _is_unlocked(folder):  # noqa: ASYNC110 - the thread tells nobody
             await asyncio.sleep(0.01)
+
+
+async def test_an_up_that_ctrl_c_ends_keeps_the_folder_for_itself_until_its_thread_has_ended(folder, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stop_workers(*_):
+        begun.set()
+        go_on.wait(10)
+
+    async def nothing(*_):
+        pass
+
+    monkeypatch.setattr(stack_module, "stop_workers", stop_workers)
+    monkeypatch.setattr(Stack, "_start_services", nothing)
+    monkeypatch.setattr(Stack, "_prepare", nothing)
+    interrupted = asyncio.create_task(Stack(folder, {}, print).up(Wanted(workers=0, free_bytes_min=0)))
+    await asyncio.to_thread(begun.wait, 10)
+    interrupted.cancel()
+    await asyncio.sleep(0.1)
+    assert not _is_unlocked(folder)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await interrupted
+    assert _is_unlocked(folder)
 
 
 def _is_unlocked(folder):
