@@ -5,7 +5,7 @@ import asyncio
 import typer
 
 from sitelog.cli._options import ConfigOption, settings_from
-from sitelog.streams.topics import check_topics, create_topics
+from sitelog.streams.topics import check_topics, create_topics, less_than_configured
 
 app = typer.Typer(no_args_is_help=True, help="Create the Kafka topics that the configuration names, or check them.")
 
@@ -14,22 +14,28 @@ app = typer.Typer(no_args_is_help=True, help="Create the Kafka topics that the c
 def create(config: ConfigOption = None) -> None:
     """Create the topics that are missing; those that exist stay as they are.
 
-    Exits with 79 if one has another number of partitions than the configuration says, or can't be created.
+    Exits with 79 if one has another number of partitions than the configuration says, is compacted, or can't be
+    created. What else of an existing one is less than configured is told on stderr.
     """
     settings = settings_from(config)
     created = asyncio.run(create_topics(settings))
     for name, topic in settings.kafka_config.topics.items():
         what = "created" if name in created else "was there already"
         typer.echo(f"{name}: {what}, {topic.partitions} partitions")
+    existing = [name for name in settings.kafka_config.topics if name not in created]
+    for line in asyncio.run(less_than_configured(settings, existing)) if existing else ():
+        typer.echo(line, err=True)
 
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Check that every topic is there with its number of partitions; change nothing.
+    """Check that every topic is there, as the configuration says; change nothing.
 
-    Exits with 79 if not.
+    Exits with 79 if one is missing, has another number of partitions, is compacted, or keeps events for less time,
+    takes smaller ones or asks fewer copies than configured.
     """
     settings = settings_from(config)
-    asyncio.run(check_topics(settings))
+    unseen = asyncio.run(check_topics(settings))
     for name, topic in settings.kafka_config.topics.items():
-        typer.echo(f"{name}: ok, {topic.partitions} partitions")
+        rest = "; its settings may not be seen (DescribeConfigs)" if name in unseen else ""
+        typer.echo(f"{name}: ok, {topic.partitions} partitions{rest}")

@@ -1,11 +1,14 @@
 """Creates the topics that the configuration names, and checks that they are as it says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sized
+import logging
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping, Sized
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
 
 from sitelog.streams._kafka import kafka_client_options, start_client
@@ -25,18 +28,24 @@ _OVERHEAD_BYTES: Final = 65_536
 """Room for key, headers and batch around the largest event, so that the broker takes what append accepts."""
 _IN_SYNC_MIN: Final = 2
 """Copies that must have an event before it is acknowledged, where there are three or more."""
+_POLICY: Final = "cleanup.policy"
+_AT_LEAST: Final = ("retention.ms", "max.message.bytes", "min.insync.replicas")
+"""A topic's own settings that lose events, refuse them or keep them less safe where they are smaller."""
+
+log = logging.getLogger(__name__)
 
 
 async def create_topics(settings: Settings) -> list[str]:
     """Create the configured topics that are missing, and return their names once they can be used.
 
     Topics that exist are left as they are; running it again changes nothing. Raises Halt if one of them has
-    another number of partitions or can't be created, UnavailableError and ConfigError as `start_client`.
+    another number of partitions, is compacted or can't be created, UnavailableError and ConfigError as `start_client`.
     """
     wanted = settings.kafka_config.topics
     async with admin_client(settings) as admin:
         found = await _partitions(admin)
         _refuse_other_counts(wanted, found)
+        _refuse_compacted(await _own_settings(admin, wanted.keys() & found.keys()))
         missing = [name for name in wanted if name not in found]
         if missing:
             response = await admin.create_topics(
@@ -49,18 +58,39 @@ async def create_topics(settings: Settings) -> list[str]:
     return missing
 
 
-async def check_topics(settings: Settings) -> None:
-    """Raise Halt if a configured topic is missing or has another number of partitions; change nothing.
+async def check_topics(settings: Settings) -> list[str]:
+    """Raise Halt if a configured topic isn't as the configuration says; change nothing.
 
+    Returns the names of the topics whose own settings this user may not see: of those only partitions are compared.
     Raises UnavailableError and ConfigError as `start_client`.
     """
+    wanted = settings.kafka_config.topics
     async with admin_client(settings) as admin:
-        await require_topics(admin, settings.kafka_config.topics)
+        values = await require_topics(admin, wanted)
+    less = "\n".join(_less_than_configured(settings, values))
+    if less:
+        raise Halt(less, EXIT_TOPICS)
+    return [name for name in wanted if name not in values]
 
 
-async def require_topics(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSettings]) -> None:
-    """Raise Halt unless all these topics are there, with as many partitions."""
-    found = await _partitions(admin)
+async def less_than_configured(settings: Settings, topics: Iterable[str]) -> list[str]:
+    """Return a line for each setting of these topics that is less than configured, and for the command that mends it.
+
+    Of topics whose settings this user may not see there is none.
+    """
+    async with admin_client(settings) as admin:
+        return list(_less_than_configured(settings, await _own_settings(admin, topics)))
+
+
+async def require_topics(
+    admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSettings]
+) -> Mapping[str, Mapping[str, str]]:
+    """Raise Halt unless all these topics are there, with as many partitions, and none is compacted.
+
+    Returns each topic's own settings, as far as this user may see them.
+    """
+    values: dict[str, dict[str, str]]
+    found, values = await asyncio.gather(_partitions(admin), _own_settings(admin, wanted))
     missing = [name for name in wanted if name not in found]
     if missing:
         raise Halt(
@@ -69,6 +99,11 @@ async def require_topics(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicS
             EXIT_TOPICS,
         )
     _refuse_other_counts(wanted, found)
+    _refuse_compacted(values)
+    unseen = [name for name in wanted if name not in values]
+    if unseen:
+        log.info("%s: settings aren't compared, as this user may not see them (DescribeConfigs)", ", ".join(unseen))
+    return values
 
 
 @asynccontextmanager
@@ -93,6 +128,49 @@ async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str,
     Asks for all topics: asking by name lets a broker with auto.create.topics.enable create them on the spot.
     """
     return {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
+
+
+async def _own_settings(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return what the brokers go by for each topic, their defaults included; without those that may not be seen."""
+    keys = dict.fromkeys((_POLICY, *_AT_LEAST))
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, keys) for name in topics])
+    return {
+        name: {key: value for key, value, *_ in entries}
+        for response in responses
+        for code, _, _, name, entries in response.resources
+        if not code
+    }
+
+
+def _refuse_compacted(values: Mapping[str, Mapping[str, str]]) -> None:
+    for name, own in values.items():
+        if "compact" in own.get(_POLICY, ""):
+            raise Halt(
+                f"topic {name}: expected {_POLICY} delete, found {own[_POLICY]}: compaction deletes events, and such a "
+                f"topic can't be a log. Run {_command(name)} {_POLICY}=delete",
+                EXIT_TOPICS,
+            )
+
+
+def _less_than_configured(settings: Settings, values: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
+    for name, own in values.items():
+        wanted = _configs(settings.kafka_config.topics[name], settings)
+        less = [key for key in _AT_LEAST if key in own and _amount(own[key]) < _amount(wanted[key])]
+        for key in less:
+            yield f"topic {name}: expected {key} of at least {wanted[key]}, as the configuration says, found {own[key]}"
+        if less:
+            change = ",".join(f"{key}={wanted[key]}" for key in less)
+            yield f"Run {_command(name)} {change}, or lower what is configured"
+
+
+def _command(topic: str) -> str:
+    """Return the beginning of Kafka's command that changes a topic's settings."""
+    return f"kafka-configs.sh --bootstrap-server SERVER --alter --entity-type topics --entity-name {topic} --add-config"
+
+
+def _amount(value: str) -> float:
+    """Return a setting's number; -1 is Kafka's word for no limit."""
+    return math.inf if value == "-1" else int(value)
 
 
 def _refuse_other_counts(wanted: Mapping[str, TopicSettings], found: Mapping[str, Sized]) -> None:
@@ -120,19 +198,24 @@ def _refuse_failure(name: str, topic: TopicSettings, error: type[KafkaError], re
 
 
 def _new_topic(name: str, topic: TopicSettings, settings: Settings) -> NewTopic:
-    largest = max(settings.append.event_bytes_max, settings.append.batch_bytes)
     return NewTopic(
         name,
         num_partitions=topic.partitions,
         replication_factor=topic.replication_factor,
-        topic_configs={
-            "cleanup.policy": "delete",
-            "retention.ms": str(topic.retention_ms),
-            "compression.type": topic.compression_type,
-            "max.message.bytes": str(largest + _OVERHEAD_BYTES),
-            "min.insync.replicas": str(_IN_SYNC_MIN if topic.replication_factor > _IN_SYNC_MIN else 1),
-        },
+        topic_configs=_configs(topic, settings),
     )
+
+
+def _configs(topic: TopicSettings, settings: Settings) -> dict[str, str]:
+    """Return the settings that a topic of ours has in Kafka."""
+    largest = max(settings.append.event_bytes_max, settings.append.batch_bytes)
+    return {
+        _POLICY: "delete",
+        "retention.ms": str(topic.retention_ms),
+        "compression.type": topic.compression_type,
+        "max.message.bytes": str(largest + _OVERHEAD_BYTES),
+        "min.insync.replicas": str(_IN_SYNC_MIN if topic.replication_factor > _IN_SYNC_MIN else 1),
+    }
 
 
 async def _wait_until_led(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSettings]) -> None:

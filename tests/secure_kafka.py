@@ -20,6 +20,9 @@ listeners={listeners},TLS://127.0.0.1:{tls},EXPIRED://127.0.0.1:{expired}
 advertised.listeners={advertised},TLS://localhost:{tls},EXPIRED://localhost:{expired}
 listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SASL_SSL,EXPIRED:SASL_SSL
 sasl.enabled.mechanisms=PLAIN
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+super.users=User:ANONYMOUS
 """
 LISTENER = """\
 listener.name.{name}.sasl.enabled.mechanisms=PLAIN

@@ -18,6 +18,7 @@ from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.streams.topics import create_topics
 from tests.commit_proxy import open_for_connections
 from tests.conftest import Services
+from tests.foreign_topic import make_foreign_topic
 from tests.ports import CLOSED_PORT
 from tests.rig import config_values, write_config
 from tests.until import until
@@ -100,6 +101,17 @@ async def test_a_wrong_partition_count(refusal: Refusal, services: Services, dat
     said = await refusal(values, EXIT_TOPICS)
 
     assert said.startswith("topic territory-events: expected 5 partitions, as kafka_config.topics says, found 3. ")
+
+
+async def test_a_compacted_topic(refusal: Refusal, services: Services, database_name: str) -> None:
+    topic = f"compacted-{uuid.uuid4().hex}"
+    await make_foreign_topic(services.settings(database_name), topic, 1, {"cleanup.policy": "compact"})
+    values = config_values(services, database_name)
+    values["kafka_config"]["topics"][topic] = {"partitions": 1, "replication_factor": 1}
+
+    said = await refusal(values, EXIT_TOPICS)
+
+    assert said.startswith(f"topic {topic}: expected cleanup.policy delete, found compact: compaction deletes events, ")
 
 
 async def test_a_typo_in_the_configuration(refusal: Refusal, services: Services, database_name: str) -> None:

@@ -1,19 +1,30 @@
 """The guide's SASL_SSL with PLAIN against a real broker: let in, or told the real reason."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from pydantic import SecretStr
 
 from sitelog.deploy._state import new_state, write_state
 from sitelog.streams._kafka import faust_credentials, kafka_client_options
 from sitelog.streams.errors import ConfigError, UnavailableError
+from sitelog.streams.settings import TopicSettings
 from sitelog.streams.topics import check_topics, create_topics
 from tests.certificates import Authority
 from tests.conftest import watched_folder
+from tests.foreign_topic import make_foreign_topic
 from tests.secure_kafka import SecureKafka, start_secure_kafka
 
 pytestmark = pytest.mark.services
@@ -37,6 +48,25 @@ async def test_topics_are_created_and_events_travel_over_tls_with_a_password(sec
         await producer.send_and_wait("territory-events", b"sent over TLS", partition=0)
     async with AIOKafkaConsumer("territory-events", **options, auto_offset_reset="earliest") as consumer:
         assert (await consumer.getone()).value == b"sent over TLS"
+
+
+async def test_a_user_that_may_not_see_a_topics_settings_is_let_go_on_and_told(
+    secure: SecureKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = secure.settings_with()
+    topics = {"audit-events": TopicSettings(partitions=1, replication_factor=1)}
+    await make_foreign_topic(settings, "audit-events", 1, {"cleanup.policy": "compact"})
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{secure.plain_port}"})
+    may = (AclOperation.DESCRIBE, AclPermissionType.ALLOW)
+    rule = AclBinding(ResourceType.TOPIC, "audit-events", ResourcePatternType.LITERAL, "User:service", "*", *may)
+    await asyncio.wrap_future(admin.create_acls([rule])[rule])
+    caplog.set_level("INFO", "sitelog.streams.topics")
+
+    assert await check_topics(secure.settings_with(topics=topics)) == ["audit-events"]
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "audit-events: settings aren't compared, as this user may not see them (DescribeConfigs)"
+    ]
 
 
 def test_faust_gets_in_with_the_same_options(secure: SecureKafka) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -13,6 +14,10 @@ from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.errors import Halt, UnavailableError
 from sitelog.streams.settings import KafkaSettings, Settings, TopicSettings
 from sitelog.streams.topics import EXIT_TOPICS, check_topics, create_topics
+from tests.commands import sitelog
+from tests.conftest import Services
+from tests.foreign_topic import make_foreign_topic
+from tests.rig import config_values, write_config
 
 pytestmark = pytest.mark.services
 
@@ -109,6 +114,72 @@ async def test_a_missing_topic_is_named_with_the_command_that_creates_it(with_to
     # Looking must not have created it.
     with pytest.raises(Halt):
         await check_topics(with_topic())
+
+
+@pytest.mark.parametrize("act", [create_topics, check_topics])
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+async def test_a_compacted_topic_is_refused_as_it_can_be_no_log(
+    with_topic: With, topic: str, policy: str, act: Callable[..., object]
+) -> None:
+    await make_foreign_topic(with_topic(), topic, 2, {"cleanup.policy": policy})
+
+    with pytest.raises(Halt, match=f"topic {topic}: expected cleanup.policy delete, found {policy}: ") as halt:
+        await act(with_topic())
+
+    assert halt.value.exit_code == EXIT_TOPICS
+
+
+async def test_all_that_a_topic_has_less_of_than_configured_is_told_with_the_command(
+    with_topic: With, topic: str
+) -> None:
+    settings = with_topic(replication_factor=3)
+    await make_foreign_topic(settings, topic, 2, {"retention.ms": "3600000", "max.message.bytes": "1048588"})
+
+    with pytest.raises(Halt) as halt:
+        await check_topics(settings)
+
+    assert halt.value.exit_code == EXIT_TOPICS
+    assert str(halt.value).splitlines() == [
+        f"topic {topic}: expected retention.ms of at least 604800000, as the configuration says, found 3600000",
+        f"topic {topic}: expected max.message.bytes of at least 1114112, as the configuration says, found 1048588",
+        f"topic {topic}: expected min.insync.replicas of at least 2, as the configuration says, found 1",
+        (
+            f"Run kafka-configs.sh --bootstrap-server SERVER --alter --entity-type topics --entity-name {topic} "
+            "--add-config retention.ms=604800000,max.message.bytes=1114112,min.insync.replicas=2, or lower what is "
+            "configured"
+        ),
+    ]
+
+
+async def test_what_a_topic_has_more_of_than_configured_is_fine(with_topic: With, topic: str) -> None:
+    await make_foreign_topic(with_topic(), topic, 2, {"retention.ms": "-1", "max.message.bytes": "2000000"})
+
+    assert await check_topics(with_topic()) == []
+
+
+async def test_a_topic_that_is_kept_for_ever_by_configuration_alone_is_told(with_topic: With) -> None:
+    await create_topics(with_topic())
+
+    with pytest.raises(Halt, match="of at least -1, as the configuration says, found 604800000"):
+        await check_topics(with_topic(retention_ms=-1))
+
+
+async def test_creating_tells_what_an_existing_topic_has_less_of_and_goes_on(
+    services: Services, kafka: list[str], with_topic: With, topic: str
+) -> None:
+    await make_foreign_topic(with_topic(), topic, 2, {"retention.ms": "3600000", "max.message.bytes": "2000000"})
+    values = config_values(services, "unused")
+    values["kafka_config"]["bootstrap_servers"] = kafka
+    values["kafka_config"]["topics"][topic] = {"partitions": 2, "replication_factor": 1}
+    config: Path = write_config(services, values)
+
+    ran = await sitelog(config, "topics", "create")
+
+    assert ran.code == 0
+    assert f"{topic}: was there already, 2 partitions" in ran.out
+    assert ran.err.startswith(f"topic {topic}: expected retention.ms of at least 604800000, ")
+    assert f"--entity-name {topic} --add-config retention.ms=604800000, or lower" in ran.err
+    assert (await sitelog(config, "topics", "check")).code == EXIT_TOPICS
 
 
 async def test_more_copies_than_brokers_is_refused_with_what_to_do(with_topic: With) -> None:
