@@ -74,7 +74,15 @@ async def supervise(folder: Path, name: str, grace_seconds: float, command: Sequ
     restarts, pause = Restarts(), 0.0
     while True:
         started = time.monotonic()
-        process = await asyncio.create_subprocess_exec(*command)
+        try:
+            process = await asyncio.create_subprocess_exec(*command)
+        except OSError as error:
+            # Too many processes, or Python itself is being replaced: both pass.
+            pause = next_pause(pause, 0)
+            _say(name, f"can't be started: {error}; tried again in {pause:g} s")
+            if await _set_within(stop, pause):
+                return 0
+            continue
         with _reported(name, f"its pid {process.pid}"):
             worker_daemon(folder, name).record(process.pid)
         await _first(process.wait(), stop.wait())

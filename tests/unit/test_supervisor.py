@@ -121,6 +121,21 @@ async def test_a_worker_whose_supervisor_was_killed_is_killed_if_it_does_not_end
     assert worker.running() is None
 
 
+async def test_a_program_that_cannot_be_started_is_tried_again_until_it_can(tmp_path):
+    program = tmp_path / "program"
+    supervisor = Daemon(tmp_path, "w")
+    command = [sys.executable, "-m", "sitelog.deploy._supervisor", str(tmp_path), "w", "1", str(program)]
+    supervisor.start(command, os.environ)
+    await until(lambda: any("can't be started: [Errno 2] " in line for line in supervisor.last_lines(5)))
+    scratch = tmp_path / "scratch"
+    scratch.write_text("#!/bin/sh\nexit 0\n")
+    scratch.chmod(0o755)
+    scratch.replace(program)
+    await until(lambda: supervisor.running() is None)
+    assert re.search(r"w can't be started: .*; tried again in 1 s", supervisor.log.read_text())
+    assert supervisor.last_lines(1) == ["w ended with status 0; not started again"]
+
+
 async def test_being_ended_during_a_pause_ends_it_at_once(supervised):
     supervisor = supervised("raise SystemExit(1)")
     await until(lambda: "w ended with status 1; start 2 follows in 1 s" in supervisor.last_lines(5))
