@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,8 +61,8 @@ async def refold(
 ) -> None:
     """Fold the spans into the fresh tables, and tell `moved` from time to time how many events are done.
 
-    Raises Halt for an event that can't be folded, what has been written by then stays in the fresh tables; and where
-    these are no longer those that were `created`, by their oids.
+    Raises Halt for an event that can't be folded, what has been written by then stays in the fresh tables; where these
+    are no longer those that were `created`, by their oids; and where a process was killed.
     """
     spans = [span for span in spans if span.events]
     # A process loads the read models by itself: functions can't be sent to it.
@@ -117,6 +118,11 @@ async def _refold_apart(
                 moved(sum(done[: len(spans)]))
                 for future in finished:
                     future.result()
+        except BrokenProcessPool as error:
+            raise Halt(
+                f"a process that folds the log was killed, probably as memory ran out: give it more, take fewer "
+                f"replay.processes ({processes}) or a smaller replay.rows_in_memory_max"
+            ) from error
         finally:
             done[len(spans)] = 1
             pool.shutdown(cancel_futures=True)

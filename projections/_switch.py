@@ -76,6 +76,32 @@ UNION ALL
 SELECT 'replica identity' FROM pg_class WHERE oid = $1::regclass AND relreplident <> 'd'
 UNION ALL
 SELECT 'default of column ' || attname FROM pg_attribute WHERE attrelid = $1::regclass AND atthasdef
+UNION ALL
+SELECT 'settings of column ' || a.attname
+FROM pg_attribute AS a
+JOIN pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = $1::regclass AND a.attnum > 0
+    AND (a.attstattarget >= 0 OR a.attoptions IS NOT NULL OR a.attcompression <> '' OR a.attstorage <> t.typstorage)
+UNION ALL
+SELECT 'comment on index ' || c.relname
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass
+WHERE i.indrelid = $1::regclass
+UNION ALL
+SELECT 'comment on constraint ' || c.conname
+FROM pg_constraint AS c
+JOIN pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_constraint'::regclass
+WHERE c.conrelid = $1::regclass
+UNION ALL
+SELECT 'tablespace ' || s.spcname || ' of ' || c.relname
+FROM pg_class AS c
+JOIN pg_tablespace AS s ON s.oid = c.reltablespace
+WHERE c.oid = $1::regclass OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = $1::regclass)
+UNION ALL
+SELECT 'UNLOGGED' FROM pg_class WHERE oid = $1::regclass AND relpersistence <> 'p'
+UNION ALL
+SELECT 'security label of ' || provider FROM pg_seclabel WHERE objoid = $1::regclass AND classoid = 'pg_class'::regclass
 """
 
 RENAMES: Final = """

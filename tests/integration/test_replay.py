@@ -1,6 +1,8 @@
 """A replay ends in the rows that the live tables have, or leaves everything as it was."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -75,6 +77,11 @@ async def written(services: Services, database: Settings) -> AsyncIterator[Writt
     await watching.close()
 
 
+def die(_: object) -> None:
+    """End a process as the kernel does where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 async def ruin(connection: asyncpg.Connection) -> None:
     """Spoil every read model in one way or another."""
     await connection.execute("DELETE FROM customer_sites_v1 WHERE site_id < 'site-4-15'")
@@ -132,6 +139,17 @@ async def test_processes_fold_the_partitions_side_by_side(written: Written, monk
     report = await replay(written.settings, LOADED, progress=lambda *progress: told.append(progress))
     assert await compare(written.connection, written.log.oracle) == []
     assert told[-1] == (report.events, report.events)
+
+
+async def test_a_process_that_is_killed_as_for_its_memory_is_told_with_what_to_do(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_refold, "PROCESSES_FROM_EVENTS", 1)
+    monkeypatch.setattr(_refold, "_start", die)
+    before = await written.table()
+    with pytest.raises(Halt, match=r"was killed.*fewer replay.processes \(2\)"):
+        await replay(written.settings, LOADED)
+    assert await written.table() == before
 
 
 async def test_an_event_that_can_not_be_folded_in_a_process_is_named_too(
@@ -455,6 +473,17 @@ async def test_so_many_events_between_fold_and_switch_are_folded_without_holding
         ("CREATE RULE silent AS ON DELETE TO contacts_v1 DO INSTEAD NOTHING", "rule silent"),
         ("ALTER TABLE contacts_v1 REPLICA IDENTITY FULL", "replica identity"),
         ("ALTER TABLE contacts_v1 ALTER email SET DEFAULT 'x'", "default of column email"),
+        ("ALTER TABLE contacts_v1 ALTER email SET STATISTICS 500", "settings of column email"),
+        ("ALTER TABLE contacts_v1 ALTER email SET (n_distinct = 5)", "settings of column email"),
+        ("ALTER TABLE contacts_v1 ALTER email SET COMPRESSION pglz", "settings of column email"),
+        ("ALTER TABLE contacts_v1 ALTER email SET STORAGE EXTERNAL", "settings of column email"),
+        ("COMMENT ON INDEX contacts_v1_pkey IS 'by site'", "comment on index contacts_v1_pkey"),
+        ("COMMENT ON CONSTRAINT contacts_v1_pkey ON contacts_v1 IS 'x'", "comment on constraint contacts_v1_pkey"),
+        ("ALTER TABLE contacts_v1 SET UNLOGGED", "UNLOGGED"),
+        (
+            "INSERT INTO pg_seclabel VALUES ('contacts_v1'::regclass, 'pg_class'::regclass, 0, 'selinux', 'x')",
+            "security label of selinux",
+        ),
     ],
 )
 async def test_what_a_switch_would_lose_is_refused_by_name(written: Written, extra: str, name: str) -> None:
@@ -462,6 +491,18 @@ async def test_what_a_switch_would_lose_is_refused_by_name(written: Written, ext
     with pytest.raises(Halt, match=f"contacts_v1 has more than its read model's file says.*{name}"):
         await replay(written.settings, LOADED, ["contacts"])
     assert (await replay(written.settings, LOADED, ["contacts"], verify=True)).differences == ()
+
+
+async def test_so_is_another_tablespace_of_a_table_or_an_index(written: Written) -> None:
+    await written.connection.execute("SET allow_in_place_tablespaces = on")
+    await written.connection.execute("CREATE TABLESPACE fast LOCATION ''")
+    try:
+        await written.connection.execute("ALTER INDEX contacts_v1_pkey SET TABLESPACE fast")
+        with pytest.raises(Halt, match=r"contacts_v1 has more than .*tablespace fast of contacts_v1_pkey"):
+            await replay(written.settings, LOADED, ["contacts"])
+    finally:
+        await written.connection.execute("ALTER INDEX contacts_v1_pkey SET TABLESPACE pg_default")
+        await written.connection.execute("DROP TABLESPACE fast")
 
 
 async def test_so_is_what_comes_while_the_replay_folds(written: Written) -> None:
