@@ -13,6 +13,7 @@ _BYTES_MAX = 1_048_576
 """Characters of a configuration; a thousand times the usual size is another file."""
 _DEPTH_MAX = 32
 """Levels of nesting; an alias inside its own anchor would have no end."""
+_TOO_DEEP = f"expected at most {_DEPTH_MAX} levels, got more"
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _REFERENCE = re.compile(r"\$(?:(?P<escaped>\$\{)|\{(?P<name>[^}]*)(?P<closed>\}?))")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -54,9 +55,23 @@ def read_yaml(text: str, name: str, environ: Mapping[str, str]) -> Document:
         reason = getattr(error, "problem", None) or "unreadable characters"
         document.problems.append(((), f"expected YAML, got {reason}"))
         return document
+    except RecursionError:
+        document.lines[()] = _line_too_deep(text)
+        document.problems.append(((), _TOO_DEEP))
+        return document
     if root is not None:
         document.data = _Builder(document, environ).build(root, ())
     return document
+
+
+def _line_too_deep(text: str) -> int:
+    """Return the line of the first level too many."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEPTH_MAX and event.start_mark:
+            return event.start_mark.line + 1
+    return 1
 
 
 class _Builder:
@@ -70,7 +85,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path) -> Any:
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if len(path) > _DEPTH_MAX:
-            self._document.problems.append((path, f"expected at most {_DEPTH_MAX} levels, got more"))
+            self._document.problems.append((path, _TOO_DEEP))
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -98,7 +113,8 @@ class _Builder:
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         try:
             return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):
+            # A tag such as !!bool before another text: PyYAML looks at what isn't there.
             self._document.problems.append((path, "expected a value that YAML can read, got another one"))
             return None
 
