@@ -37,7 +37,8 @@ CLIENT_KEEPALIVES: Final = {
 TRANSACTION_TIMEOUT_SINCE: Final = (17, 0)
 """The Postgres version that knows transaction_timeout."""
 
-COMMAND_TIMEOUT_SECONDS: Final = 20.0
+COMMAND_MARGIN_SECONDS: Final = 5.0
+"""Beyond statement_timeout: Postgres ends a statement first, unless it no longer answers."""
 
 CLOSE_SECONDS_MAX: Final = 2.0
 
@@ -103,6 +104,7 @@ async def open_pool(
     Raises UnavailableError where Postgres can't be reached and ConfigError where it refuses these credentials.
     """
     limits = database.connection_pool
+    statement_seconds = (worker or WorkerSettings()).statement_timeout_seconds
 
     async def prepare(connection: asyncpg.Connection) -> None:
         keep_alive(connection)
@@ -116,7 +118,7 @@ async def open_pool(
             max_size=limits.max_connections,
             max_inactive_connection_lifetime=limits.idle_timeout / 1000,
             timeout=limits.connection_timeout / 1000,
-            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            command_timeout=statement_seconds + COMMAND_MARGIN_SECONDS,
             init=prepare,
             reset=keep_session,
         )

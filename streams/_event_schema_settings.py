@@ -1,4 +1,4 @@
-"""The configuration's `event_schemas`: the versions to write, held against the Avro schemas that decide."""
+"""The configuration's `event_schemas`: what the guide says of events, held against the Avro schemas that decide."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from sitelog.streams._section import Problem, Section, Text, nearest, raise_if_a
 class EventSchemaSettings(Section):
     """One event's version, and optionally the guide's JSON schema of it."""
 
+    # Checked only: it must have been published. What is written is the newest version, whichever is named here.
     version: Text
     # Only held against the Avro schema: a field it names must exist. It validates no event.
     json_schema: Annotated[dict[str, Any] | None, Field(alias="schema")] = None

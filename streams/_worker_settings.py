@@ -102,14 +102,16 @@ class WorkerSettings(Section):
                 ("rebalance_timeout_seconds",),
                 f"expected more than drain_seconds ({self.drain_seconds:g}), got {rebalance:g}",
             )
-        if self.idle_in_transaction_timeout_seconds >= session:
-            yield (
-                ("idle_in_transaction_timeout_seconds",),
-                (
-                    f"expected less than session_timeout_seconds ({session:g}), "
-                    f"got {self.idle_in_transaction_timeout_seconds:g}"
-                ),
-            )
+        yield from self._not_less("idle_in_transaction_timeout_seconds", "session_timeout_seconds")
+        # Postgres looks at the shorter one alone: the other would never be heard of.
+        yield from self._not_less("lock_timeout_seconds", "statement_timeout_seconds")
+        yield from self._not_less("statement_timeout_seconds", "transaction_timeout_seconds")
+        yield from self._not_less("idle_in_transaction_timeout_seconds", "transaction_timeout_seconds")
+
+    def _not_less(self, field: str, limit: str) -> Iterable[Problem]:
+        value, most = getattr(self, field), getattr(self, limit)
+        if value >= most:
+            yield (field,), f"expected less than {limit} ({most:g}), got {value:g}"
 
 
 class AppendSettings(Section):
@@ -125,3 +127,12 @@ class AppendSettings(Section):
     delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 30
     # Bytes of one encoded event; Kafka's own limit. Larger things belong elsewhere, with a link here.
     event_bytes_max: Annotated[int, Field(ge=1_024, le=16 * _MIB)] = _MIB
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.linger_ms >= self.delivery_timeout_seconds * 1_000:
+            seconds = self.delivery_timeout_seconds
+            raise_if_any(
+                [(("linger_ms",), f"expected less than delivery_timeout_seconds ({seconds:g} s), got {self.linger_ms}")]
+            )
+        return self

@@ -51,7 +51,7 @@ class Settings(Section):
 
     kafka_config: KafkaSettings
     database_config: DatabasesSettings
-    # None named means the newest version of each event.
+    # The guide's, by event. Checked only: what an event is, and its newest version, schemas/avro decides.
     event_schemas: EventSchemas = Field(default_factory=dict)
     worker: WorkerSettings = WorkerSettings()
     append: AppendSettings = AppendSettings()

@@ -22,7 +22,10 @@ pytestmark = pytest.mark.services
 
 TOPIC = "customer-sites-events"
 WORKER = WorkerSettings(
-    idle_in_transaction_timeout_seconds=1, statement_timeout_seconds=1, transaction_timeout_seconds=3
+    idle_in_transaction_timeout_seconds=1,
+    lock_timeout_seconds=1,
+    statement_timeout_seconds=2,
+    transaction_timeout_seconds=3,
 )
 FREEZES_SECONDS = 60.0
 NEWS = "SELECT pg_notify($1, repeat('x', 7000) || g) FROM generate_series(1, 5000) AS g"
@@ -40,6 +43,16 @@ async def test_what_took_too_long_is_tried_again(database: Settings, setting: st
 
     connection.terminate()
     assert transient(ended.value), type(ended.value)
+
+
+async def test_a_workers_statement_may_take_as_long_as_is_configured(database: Settings) -> None:
+    worker = WorkerSettings(statement_timeout_seconds=60, transaction_timeout_seconds=70)
+    async with (
+        await open_pool(database.database_config.primary, worker=worker) as pool,
+        pool.acquire() as connection,
+    ):
+        assert await connection.fetchval("SHOW statement_timeout") == "1min"
+        assert connection._config.command_timeout == 65, "asyncpg itself gives up before Postgres does"
 
 
 async def test_a_server_that_vanishes_is_given_up_by_a_command_and_by_a_worker(database: Settings) -> None:
