@@ -16,7 +16,7 @@ from sitelog.cli._lines import BadLineError, EventLines
 from sitelog.cli._options import ConfigOption, JsonOption, config_if_any, settings_from, write_json
 from sitelog.cli._reading_progress import ReadingProgress
 from sitelog.cli._run import EXIT_NO
-from sitelog.streams.append import Appender, NotAcknowledged, record_of
+from sitelog.streams.append import Appender, EventTooLarge, NotAcknowledged, record_of
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import ConfigError, UnavailableError
 from sitelog.streams.settings import AppendSettings, Settings
@@ -57,7 +57,8 @@ def append(
 
     `sitelog events show site_created` prints an example. Each bad line is named on stderr with its number and
     what is wrong. An event_id that was appended before changes nothing, so that lines with ids may be appended
-    again after a failure. Exits with 1 if there was a bad line, with 69 if Kafka can't be reached.
+    again after a failure. Exits with 1 if there was a bad line, with 2 if Kafka takes no event of that size, with 69
+    if it can't be reached.
     """
     # A producer's own machine may have no configuration: checking its lines needs none, but keeps to one's limit.
     settings = None if dry_run and config_if_any(config) is None else settings_from(config)
@@ -101,11 +102,17 @@ async def _append(lines: EventLines, told: Callable[[int], None], settings: Sett
         async with Appender(settings) as appender:
             await appender.append_many(lines.events(), told)
     except NotAcknowledged as error:
-        line = lines.number_of(error.position)
-        raise UnavailableError(
-            f"{lines.name}:{line}: {error}\nAppend again from line {line} on; a line without event_id gets another "
-            "one each time, and may then be twice in the log"
-        ) from error
+        raise UnavailableError(_where_to_go_on(lines, error)) from error
+    except EventTooLarge as error:
+        raise ConfigError(_where_to_go_on(lines, error)) from error
+
+
+def _where_to_go_on(lines: EventLines, error: NotAcknowledged | EventTooLarge) -> str:
+    line = lines.number_of(error.position)
+    return (
+        f"{lines.name}:{line}: {error}\nAppend again from line {line} on; a line without event_id gets another "
+        "one each time, and may then be twice in the log"
+    )
 
 
 async def _count(lines: EventLines, told: Callable[[int], None]) -> None:

@@ -33,7 +33,15 @@ _OF_THE_EVENT: Final = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
 
 
 class EventTooLarge(SitelogError):  # noqa: N818 - it reads as the sentence it is
-    """The event has more bytes than a Kafka record may have."""
+    """The event has more bytes than a Kafka record may have.
+
+    From `append_many`, `position` events were given before it, and all of those are in the log.
+    """
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        """Take the event's place among those that were given, the first being 0."""
+        super().__init__(message)
+        self.position = position
 
 
 class NotAcknowledged(Retry):
@@ -195,6 +203,9 @@ class Appender:
             async with asyncio.timeout(self._limits.delivery_timeout_seconds):
                 # Behind one that has failed it would be in the log before it, for good.
                 future = await self._send(event, flight.settle_done)
+        except EventTooLarge as error:
+            error.position = flight.sent
+            raise
         except _OF_THE_EVENT as error:
             self._refuse(event, flight.sent, 0, error)
         except (KafkaError, TimeoutError) as error:
@@ -209,7 +220,11 @@ class Appender:
             user = self._settings.kafka_config.sasl_username or "this user"
             raise ConfigError(f"{_named(event)}: {user} may not write to {event.topic}") from error
         if isinstance(error, MessageSizeTooLargeError):
-            raise EventTooLarge(f"{_named(event)}: expected what {event.topic} takes, got: {error}") from error
+            raise EventTooLarge(
+                f"{_named(event)}: expected what {event.topic} takes, got: {error}. Raise its max.message.bytes "
+                "(`sitelog topics check` says to how much), or lower append.event_bytes_max and batch_bytes",
+                position,
+            ) from error
         seconds = self._limits.delivery_timeout_seconds
         reason = f"none within {seconds:g} s" if isinstance(error, TimeoutError) else repr(error)
         message = f"{_named(event)}: expected Kafka's acknowledgement, got {reason}. It may be in the log or not"
@@ -227,7 +242,9 @@ def record_of(event: Event, codec: Codec, event_bytes_max: int) -> tuple[bytes, 
     key, value = event.entity_id.encode(), codec.encode(event)
     size = len(key) + len(value)
     if size > event_bytes_max:
-        raise EventTooLarge(f"{_named(event)}: expected at most {event_bytes_max} bytes, got {size}")
+        raise EventTooLarge(
+            f"{_named(event)}: expected at most {event_bytes_max} bytes (append.event_bytes_max), got {size}"
+        )
     return key, value
 
 

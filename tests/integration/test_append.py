@@ -118,7 +118,9 @@ async def test_any_number_of_tasks_may_share_an_appender(kafka_settings: Setting
 async def test_an_event_that_is_too_large_is_refused_with_both_sizes(kafka_settings: Settings, prefix: str) -> None:
     event = deleted(f"{prefix}a", "x" * 5_000_000)
     async with Appender(kafka_settings) as appender:
-        with pytest.raises(EventTooLarge, match=rf"{event.event_id} of .* at most 1048576 bytes, got 50001\d\d"):
+        with pytest.raises(
+            EventTooLarge, match=rf"{event.event_id} of .* at most 1048576 bytes \(append.*\), got 50001\d\d"
+        ):
             await appender.append(event)
         await appender.append(deleted(f"{prefix}a", "small"))
     assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["small"]}
@@ -133,6 +135,27 @@ async def test_the_largest_event_that_is_taken_arrives(kafka_settings: Settings,
         await appender.append(deleted(f"{prefix}a", os.urandom(most).hex()[: most - around]))
     [[reason]] = (await reasons_by_site(kafka_settings, prefix)).values()
     assert len(reason) == most - around
+
+
+async def test_where_the_broker_takes_smaller_ones_than_configured_the_event_and_its_place_are_named(
+    kafka_settings: Settings, prefix: str
+) -> None:
+    # Of the topic that no test lets take more.
+    large = example("territory_deleted", territory_id=prefix, reason=os.urandom(1_500_000).hex())
+    events = [deleted(f"{prefix}a", "first"), large, deleted(f"{prefix}a", "third")]
+    async with Appender(limited(kafka_settings, event_bytes_max=4 * 1_048_576)) as appender:
+        with pytest.raises(EventTooLarge, match=f"{large.event_id} of .* Raise its max.message.bytes") as refused:
+            await appender.append_many(events)
+    assert refused.value.position == 1
+    assert "first" in (await reasons_by_site(kafka_settings, prefix))[f"{prefix}a"]
+
+
+async def test_so_is_the_place_of_one_that_is_larger_than_configured(kafka_settings: Settings, prefix: str) -> None:
+    events = [deleted(f"{prefix}a", "first"), deleted(f"{prefix}a", "x" * 2_000_000)]
+    async with Appender(kafka_settings) as appender:
+        with pytest.raises(EventTooLarge) as refused:
+            await appender.append_many(events)
+    assert refused.value.position == 1
 
 
 async def test_what_is_no_event_is_refused_and_what_came_before_is_in(kafka_settings: Settings, prefix: str) -> None:

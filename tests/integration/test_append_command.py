@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import uuid
@@ -103,7 +104,7 @@ async def test_bad_lines_are_left_out_when_told_so(
     assert out.startswith("2 events appended in ")
     assert err.splitlines()[0] == "stdin:2: site_id: expected a value, got none"
     assert err.splitlines()[1].startswith("stdin:3: site_deleted ")
-    assert "expected at most 1048576 bytes, got 2000" in err.splitlines()[1]
+    assert "expected at most 1048576 bytes (append.event_bytes_max), got 2000" in err.splitlines()[1]
     assert await reasons(kafka_settings, prefix) == ["first", "last"]
 
 
@@ -128,6 +129,24 @@ async def test_a_kafka_that_is_not_there_is_exit_code_69(config: Path, prefix: s
     assert code == 69
     assert out.startswith("0 events appended in ")
     assert err.startswith("error: Kafka can't be reached (127.0.0.1:1: ")
+
+
+async def test_an_event_that_only_the_broker_finds_too_large_is_named_with_the_line_to_resume_at(
+    config: Path, kafka_settings: Settings, prefix: str, tmp_path: Path
+) -> None:
+    larger = {f"SITELOG__{name}": str(4 * 1_048_576) for name in ("APPEND__EVENT_BYTES_MAX", "WORKER__BATCH_BYTES_MAX")}
+    process = await started(config, folder=tmp_path, **larger)
+    # Of the topic that no test lets take more.
+    large = line_of(example("territory_deleted", territory_id=prefix, reason=os.urandom(1_500_000).hex()))
+    code, out, err = await finished(process, "\n".join([line(prefix, "first"), "", large]))
+    assert code == 2, (out, err)
+    assert out.startswith("1 event appended in ")
+    first, second = err.splitlines()
+    assert first.startswith(f"error: stdin:3: territory_deleted {json.loads(large)['event_id']} of ")
+    assert "expected what territory-events takes, got: " in first
+    assert "Raise its max.message.bytes" in first
+    assert second.startswith("error: Append again from line 3 on; a line without event_id ")
+    assert await reasons(kafka_settings, prefix) == ["first"]
 
 
 async def test_an_outage_names_the_line_to_resume_at(
