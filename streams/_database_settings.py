@@ -46,19 +46,24 @@ class PoolSettings(Section):
 class ReplicaPoolSettings(PoolSettings):
     """Connections that one process keeps to the read replica."""
 
-    # Connections; the guide's, fewer than the primary's: only queries use them.
+    # Connections held open; the guide's, fewer than the primary's: only queries use them.
     min_connections: Annotated[int, Field(ge=0, le=1_000)] = 3
+    # Connections at most; the guide's.
     max_connections: Annotated[int, Field(ge=1, le=1_000)] = 30
 
 
 class DatabaseSettings(Section):
     """One Postgres server and the role to use there."""
 
+    # A name, an address, or the folder of a Unix socket.
     host: Host
     # Postgres's own.
     port: Port = 5432
+    # Its name; it must be there.
     database: Text
+    # The role that it is used as: `sitelog db init` creates it where it may, with no more rights than it needs.
     username: Text
+    # The role's, as ${NAME}; none where the server asks for none.
     password: Secret | None = None
     # The guide's: encrypted or not at all. verify-full proves besides that it is the right server.
     ssl_mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "require"
@@ -96,13 +101,18 @@ class ReplicaSettings(DatabaseSettings):
 class OwnerSettings(Section):
     """Who may create and change tables, on the primary: for `sitelog db init`, `replay` and `position set`."""
 
+    # The role that owns the tables.
     username: Text
+    # The role's, as ${NAME}.
     password: Secret | None = None
 
 
 class DatabasesSettings(Section):
     """Where the log and the read models are."""
 
+    # The log, the read models and every position.
     primary: DatabaseSettings
+    # None means that queries go to the primary.
     read_replica: ReplicaSettings | None = None
+    # Not for workers: who doesn't have it can change no table.
     owner: OwnerSettings | None = None

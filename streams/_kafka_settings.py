@@ -44,8 +44,11 @@ class TopicSettings(Section):
 class SchemaRegistrySettings(Section):
     """A Confluent-compatible schema registry; without one the events carry Avro's own fingerprint."""
 
+    # Where it answers, without a user name in it.
     url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    # For HTTP's basic authentication; none for a registry that asks for nothing.
     username: Text | None = None
+    # The user's.
     password: Secret | None = None
     # Milliseconds for one request; a schema is asked for once, so waiting longer only hides an outage.
     timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5_000
@@ -54,15 +57,19 @@ class SchemaRegistrySettings(Section):
 class KafkaSettings(Section):
     """How producers, workers and the command line reach Kafka."""
 
+    # Brokers to begin with, as host:port: two or three, so that one may be away. In a variable with commas.
     bootstrap_servers: Addresses
     # Kafka's own default; anything beyond one machine wants the guide's SASL_SSL.
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     # The guide's; used with the two SASL protocols only.
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    # Who we are; with the two SASL protocols, and only with them.
     sasl_username: Text | None = None
+    # The user's, as ${NAME}.
     sasl_password: Secret | None = None
     # A PEM file of the authorities to trust; none means those that the operating system trusts.
     ssl_cafile: Text | None = None
+    # By name: every topic that an event's schema names, and any other that a worker is to read.
     topics: Annotated[dict[str, TopicSettings], Field(min_length=1)]
     schema_registry: SchemaRegistrySettings | None = None
 

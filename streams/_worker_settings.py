@@ -49,16 +49,19 @@ class WorkerSettings(Section):
 
     # Postgres ends what a frozen worker holds: the locks go before its successor needs them.
     idle_in_transaction_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 5
+    # Until Postgres ends a statement that waits for a lock, and all of it is tried again; less than the next one.
     lock_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 8
+    # Until Postgres ends a statement; 5 s later it is given up, though Postgres doesn't answer. Less than the next one.
     statement_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 15
+    # Until Postgres ends a transaction, however busy it is; from Postgres 17 on.
     transaction_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 20
 
-    # What to do with a changed field that somebody else has changed meanwhile; recorded either way.
+    # A changed field that somebody else has changed meanwhile is taken, or stays as it is; recorded either way.
     conflict_policy: Literal["last_write_wins", "reject"] = "last_write_wins"
 
     # Health and metrics; only this machine, as they have no password.
     web_host: Host = "127.0.0.1"
-    # 0 takes any free port, and the log says which.
+    # Where they are; 0 takes any free port, and the log says which.
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 8_080
     # No progress for so long, though there are events: not live any more, so that it is started again.
     stuck_after_seconds: Annotated[float, Field(ge=5, le=3_600)] = 60
@@ -125,7 +128,8 @@ class AppendSettings(Section):
     in_flight_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     # Until an event that no broker acknowledges is an error. Kafka's own idempotence covers the retries.
     delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 30
-    # Bytes of one encoded event; Kafka's own limit. Larger things belong elsewhere, with a link here.
+    # Bytes of one encoded event; Kafka's own limit. Larger things belong elsewhere, with a link here. Topics that are
+    # there already must take as much: `sitelog topics check`.
     event_bytes_max: Annotated[int, Field(ge=1_024, le=16 * _MIB)] = _MIB
 
     @model_validator(mode="after")
