@@ -19,6 +19,7 @@ TAKEN_AT_ONCE: Final = 16
 class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """Hands records over as the parser made them: a frozen dataclass for each costs as much as reading its bytes."""
 
+    next_fetch_offset: int
     _batch: Any = None
     _rest: Iterator[Any] = iter(())
     _refusal: Halt | None = None
