@@ -272,6 +272,7 @@ class Pipeline:
                 self._progress.failing(claim.topic, claim.partition, f"schema registry: {retry}")
                 wait = await self._back_off(wait, "registry")
             else:
+                self._progress.goes_on(claim.topic, claim.partition)
                 return True
         return False
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from time import monotonic, time
 
-from sitelog.streams._batch import RecordBatch
+from sitelog.streams._batch import Place, RecordBatch
 
 
 @dataclass(slots=True)
@@ -18,23 +19,29 @@ class PartitionProgress:
     highwater: int
     append_time_ms: int
     moved_at: float
-    failing: str | None = None
     behind_since: float = 0.0
 
 
 class Progress:
-    """Progress by (topic, partition). `now` is a monotonic clock in seconds, `wall` one that others share."""
+    """Progress by (topic, partition). `now` is a monotonic clock in seconds, `wall` one that others share.
+
+    While anybody waits for something outside, nobody is stuck: those behind wait for it without having asked.
+    """
 
     def __init__(self, now: Callable[[], float] = monotonic, wall: Callable[[], float] = time) -> None:
         self._now = now
         self._wall = wall
-        self.partitions: dict[tuple[str, int], PartitionProgress] = {}
+        self.partitions: dict[Place, PartitionProgress] = {}
+        self._failing: dict[Place, str] = {}
+        self._unanswered: str | None = None
+        self._waited_until = -inf
 
     def seen(self, topic: str, partition: int, applied: int, highwater: int) -> None:
         """Take note of a partition's end; one that is new here, or was moved by another worker, starts its clock."""
         known = self.partitions.get((topic, partition))
         if known is None or known.applied < applied:
             self.partitions[topic, partition] = PartitionProgress(applied, highwater, 0, self._now())
+            self.goes_on(topic, partition)
         else:
             if known.applied >= known.highwater:
                 known.moved_at, known.behind_since = self._now(), self._wall()  # there was nothing to do until now
@@ -45,37 +52,49 @@ class Progress:
         self.partitions[batch.topic, batch.partition] = PartitionProgress(
             batch.end, max(batch.highwater, batch.end), batch.records[-1].timestamp, self._now()
         )
+        self.goes_on(batch.topic, batch.partition)
 
     def moving(self, topic: str, partition: int) -> None:
         """Take note that a part of a batch is in Postgres."""
         known = self.partitions.get((topic, partition))
         if known is not None:
-            known.moved_at, known.failing = self._now(), None
+            known.moved_at = self._now()
+        self.goes_on(topic, partition)
 
     def failing(self, topic: str, partition: int, why: str) -> None:
         """Take note that something outside is away: waiting for it is not being stuck."""
-        known = self.partitions.get((topic, partition))
-        if known is not None:
-            known.failing = why
+        if (topic, partition) in self.partitions:
+            self._failing[topic, partition] = why
+
+    def goes_on(self, topic: str, partition: int) -> None:
+        """Take note that a partition waits for nobody outside any more; all that waited behind it have their time."""
+        if self._failing.pop((topic, partition), None) is not None:
+            self._waited_until = self._now()
+
+    def reading(self, unanswered: str | None) -> None:
+        """Take note of why Kafka doesn't answer, None where it does or isn't waited for."""
+        if self._unanswered is not None and unanswered is None:
+            self._waited_until = self._now()
+        self._unanswered = unanswered
 
     def failures(self) -> list[str]:
         """Name the partitions that wait for something outside, and for what."""
-        return [
-            f"{topic}[{partition}]: {p.failing}"
-            for (topic, partition), p in sorted(self.partitions.items())
-            if p.failing is not None
-        ]
+        failures = [f"{topic}[{partition}]: {why}" for (topic, partition), why in sorted(self._failing.items())]
+        return failures if self._unanswered is None else [*failures, self._unanswered]
 
     def keep(self, partitions: set[tuple[str, int]]) -> None:
         """Forget the partitions that are somebody else's now."""
         for partition in self.partitions.keys() - partitions:
             del self.partitions[partition]
+            self.goes_on(*partition)
 
     def stuck(self, seconds: float) -> list[str]:
-        """Name the partitions that have events, haven't moved for `seconds`, and wait for nobody outside."""
+        """Name the partitions that have events and haven't moved for `seconds`, in which nobody waited outside."""
+        if self._failing or self._unanswered is not None:
+            return []
         now = self._now()
         return [
             f"{topic}[{partition}] at {p.applied} of {p.highwater} since {now - p.moved_at:.0f} s"
             for (topic, partition), p in sorted(self.partitions.items())
-            if p.applied < p.highwater and p.failing is None and now - p.moved_at > seconds
+            if p.applied < p.highwater and now - max(p.moved_at, self._waited_until) > seconds
         ]

@@ -1,7 +1,7 @@
 """The Kafka side of the transport: runs in Faust's consumer thread, where aiokafka lives."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -20,6 +20,7 @@ OFFSETS_TIMEOUT_SECONDS: Final = 15.0
 COMMIT_TIMEOUT_SECONDS: Final = 5.0
 LEAVE_TIMEOUT_SECONDS: Final = 1.5
 ANCHOR_TIMEOUT_SECONDS: Final = 10.0
+ENDS_TIMEOUT_SECONDS: Final = 2.0
 
 FIRST_POLL_RECORDS: Final = 500
 FETCHES_MAX: Final = 4
@@ -145,6 +146,14 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     async def bounds(self, tp: TP) -> tuple[int, int]:
         """Return the first offset and the one behind the last. Raises Retry where Kafka didn't answer in time."""
         return await self._asked(tp, self._bounds(tp))
+
+    async def ends(self, tps: Sequence[TP]) -> None:
+        """Ask where partitions end, for the sake of an answer. Raises Retry where none comes in time."""
+        await self._asked(tps[0], self._ends(tps))
+
+    async def _ends(self, tps: Sequence[TP]) -> None:
+        async with asyncio.timeout(ENDS_TIMEOUT_SECONDS):
+            await self._ensure_consumer().end_offsets(tps)
 
     async def _asked(self, tp: TP, question: Coroutine[Any, Any, T]) -> T:
         try:

@@ -32,6 +32,8 @@ CLAIM_RETRY_SECONDS: Final = 0.5
 FLOW_STOPPED_SECONDS_MAX: Final = 120.0
 TOPIC_MISSING_SECONDS_MAX: Final = 10.0
 """A broker that has just started may not know all of them yet."""
+CLIENT_SECONDS_MAX: Final = 5.0
+"""Until Kafka's client says whether Kafka answers: it gives up sooner by itself."""
 
 EXIT_COORDINATOR: Final = 72
 EXIT_FENCED: Final = 75
@@ -173,6 +175,20 @@ class BatchConsumer(driver.Consumer):
         except (IllegalStateError, AssertionError):
             return None
         return end
+
+    async def unanswered(self, claims: Sequence[Claim]) -> str | None:
+        """Ask Kafka where these partitions end: return why it doesn't say, None where it does.
+
+        None too where its client says nothing at all: that is no reason to wait.
+        """
+        try:
+            async with asyncio.timeout(CLIENT_SECONDS_MAX):
+                await self._thread.ends([TP(claim.topic, claim.partition) for claim in claims])
+        except Retry as retry:
+            return str(retry)
+        except (TimeoutError, RuntimeError) as error:
+            self.log.info("Kafka's client didn't answer: %r", error)
+        return None
 
     # The drain loop.
 

@@ -46,6 +46,10 @@ class PostgresProxy:
         for writer in self._writers:
             writer.close()
 
+    def come_back(self) -> None:
+        """Take connections again."""
+        self._gone = False
+
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         if self._gone:
             to_client.close()

@@ -1,16 +1,20 @@
 """What a worker says of itself: /livez, /readyz, /metrics and its log tell the truth."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from itertools import islice
+from time import monotonic
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.commit_proxy import open_proxy
 from tests.conftest import Services
+from tests.frozen_broker import frozen_broker
 from tests.lives import Lives
 from tests.rig import Rig, open_rig
 from tests.until import until
+from tests.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
@@ -35,6 +39,12 @@ LABELS = {
     "sitelog_topic_retention_seconds": {"consumer", "topic"},
     "process_resident_memory_bytes": set(),
 }
+
+SMALL = {"SITELOG__APPEND__EVENT_BYTES_MAX": "65536", "SITELOG__APPEND__BATCH_BYTES": "65536"}
+"""What lets a worker's polls be small, too."""
+
+STUCK_SECONDS = 5
+"""The least that can be configured."""
 
 
 @pytest.fixture
@@ -66,7 +76,7 @@ async def test_a_worker_is_ready_once_it_has_claimed_its_partitions_and_alive_be
 
 
 async def test_a_worker_that_waits_for_a_lock_says_so_and_is_not_killed_for_it(rig: Rig) -> None:
-    worker = await rig.worker(lock_timeout_seconds=1, stuck_after_seconds=5)
+    worker = await rig.worker(lock_timeout_seconds=1, stuck_after_seconds=STUCK_SECONDS)
     await rig.ledger.append_all(islice(Lives(1), 100))
     await rig.applied()
     blocker = await rig.another_connection()
@@ -87,7 +97,7 @@ async def test_a_worker_that_waits_for_a_lock_says_so_and_is_not_killed_for_it(r
 
 async def test_a_worker_that_stands_still_for_no_reason_is_not_alive(rig: Rig) -> None:
     async with open_proxy(rig.services.state.postgres_port) as proxy:
-        worker = await rig.worker(postgres_port=proxy.port, stuck_after_seconds=5)
+        worker = await rig.worker(postgres_port=proxy.port, stuck_after_seconds=STUCK_SECONDS)
         proxy.hold()
         await rig.ledger.append_all(islice(Lives(1), 100))
         await proxy.held.wait()
@@ -97,6 +107,53 @@ async def test_a_worker_that_stands_still_for_no_reason_is_not_alive(rig: Rig) -
         proxy.release()
         await until("a worker that is alive", lambda: worker.answer("/livez", 200))
         await rig.check()
+
+
+async def stays_alive(worker: WorkerProcess) -> None:
+    """Ask whether it is alive, again and again, until whatever stands still must have been called stuck."""
+    began = monotonic()
+
+    async def enough() -> bool:
+        answer = await worker.get("/livez")
+        assert answer.status_code == 200, answer.text
+        return monotonic() - began > STUCK_SECONDS + 2
+
+    await until("so many answers", enough)
+
+
+async def test_while_postgres_is_away_no_partition_is_stuck_however_long_and_many_they_are(rig: Rig) -> None:
+    async with open_proxy(rig.services.state.postgres_port) as proxy:
+        # Each batch has a transaction of its own, and two are tried at once: the others wait behind them.
+        worker = await rig.worker(postgres_port=proxy.port, stuck_after_seconds=STUCK_SECONDS, shared_records_max=1)
+        lives = Lives(1)
+        await rig.ledger.append_all(islice(lives, 100))
+        await rig.applied()
+        proxy.vanish()
+        await rig.ledger.append_all(islice(lives, 2_000))
+        await until("a batch that fails", lambda: worker.complains("]: Postgres: "))
+        await stays_alive(worker)
+        proxy.come_back()
+        await stays_alive(worker)
+        await rig.check()
+
+
+async def test_while_the_brokers_are_away_what_they_have_keeps_nobody_from_being_alive(rig: Rig) -> None:
+    await rig.ledger.append_all(islice(Lives(1), 20_000))
+    blocker = await rig.another_connection()
+    async with AsyncExitStack() as stack:
+        async with blocker.transaction():
+            # Batches wait, so that only a part is read when the broker falls silent.
+            await blocker.execute("LOCK TABLE customer_sites_v1 IN EXCLUSIVE MODE")
+            worker = await rig.launch(
+                stuck_after_seconds=STUCK_SECONDS, lock_timeout_seconds=1, batch_bytes_max=65_536, environ=SMALL
+            )
+            await until("a batch that waits", lambda: worker.complains("]: Postgres: canceling statement due to lock"))
+            await stack.enter_async_context(frozen_broker(rig.services))
+        await stays_alive(worker)
+        await until("a worker that misses Kafka", lambda: worker.complains("]: Kafka did not answer: "))
+        assert await worker.metric("sitelog_lag_events") > 0
+    await stays_alive(worker)
+    await rig.check()
 
 
 async def test_metrics_count_what_happened_by_name_and_label(rig: Rig) -> None:

@@ -117,8 +117,9 @@ def pipeline_of(
     codec: Codec | None = None,
     spans: Spans = NO_SPANS,
     held_seconds_max: float = 60,
+    progress: Progress | None = None,
 ) -> Pipeline:
-    progress = Progress()
+    progress = progress or Progress()
     return Pipeline(
         cast("Any", projector),
         codec or Codec(),
@@ -310,6 +311,25 @@ async def test_a_batch_whose_claim_is_over_before_the_registry_answered_is_dropp
     projector = Scripted()
     heard, _ = await run(projector, during=void, codec=Codec(Away()), value=b"\x00\x00\x00\x00\x07body")
     assert (projector.tries, heard.applied_to, heard.halts) == ([], [], [])
+
+
+async def test_a_registry_that_answers_again_is_no_reason_to_wait_any_more() -> None:
+    class Recovers(FilledRegistry):
+        was_away = False
+
+        async def prepare(self, schema_ids: Iterable[int]) -> None:
+            if not self.was_away:
+                self.was_away = True
+                raise Retry(f"no answer for {schema_ids}")
+            await super().prepare(schema_ids)
+
+    projector, progress = Held(), Progress()
+    progress.seen(TOPIC, 0, 0, 1)
+    pipeline = pipeline_of(projector, Heard(), Codec(registry := Recovers()), progress=progress)
+    await pipeline.submit(batch(claim_of(0), 1, b"\x00\x00\x00\x00\x07body"))
+    await until_in_hand(projector, 1)
+    assert (registry.was_away, progress.failures()) == (True, [])
+    await let_go(projector, pipeline)
 
 
 async def test_an_answer_of_the_registry_that_grows_old_while_a_batch_is_decoded_is_asked_for_again() -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from sitelog.agents._progress import Progress
 from sitelog.streams._batch import Claim, RecordBatch
 from tests.partition import Record
@@ -74,6 +76,55 @@ def test_waiting_for_somebody_outside_is_not_being_stuck_and_is_told_until_it_mo
     assert watched.progress.failures() == ["customer-sites-events[0]: Postgres: the database system is starting up"]
     watched.moves_to(20)
     assert watched.progress.failures() == []
+
+
+def test_while_one_waits_for_somebody_outside_nobody_is_stuck_and_then_all_have_their_time():
+    """Two transactions are tried, and the others wait for them: they can't even find out that Postgres is away."""
+    watched = Watched()
+    for partition in range(4):
+        watched.progress.seen(SITES, partition, 10, 30)
+    watched.progress.failing(SITES, 0, "Postgres: connection refused")
+    assert watched.stuck(after=1_000) == []
+    watched.moves_to(20)
+    assert watched.stuck(after=4) == []
+    assert watched.stuck(after=2) == [f"{SITES}[{partition}] at 10 of 30 since 1006 s" for partition in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("end", ["goes_on", "moving", "keep"])
+def test_waiting_ends_in_each_way_with_time_for_all(end):
+    watched = Watched()
+    for partition in range(2):
+        watched.progress.seen(SITES, partition, 10, 30)
+    watched.progress.failing(SITES, 0, "schema registry: no answer")
+    watched.clock.now += 1_000
+    if end == "keep":
+        watched.progress.keep({(SITES, 1)})
+    else:
+        getattr(watched.progress, end)(SITES, 0)
+    assert watched.progress.failures() == []
+    assert watched.stuck(after=4) == []
+    assert "customer-sites-events[1] at 10 of 30 since 1006 s" in watched.stuck(after=2)
+
+
+def test_while_kafka_does_not_answer_nobody_is_stuck_for_what_it_has():
+    watched = Watched()
+    watched.progress.seen(SITES, 0, 10, 30)
+    watched.progress.reading("customer-sites-events[0]: Kafka did not answer: TimeoutError()")
+    assert watched.stuck(after=1_000) == []
+    assert watched.progress.failures() == ["customer-sites-events[0]: Kafka did not answer: TimeoutError()"]
+    watched.progress.reading(None)
+    assert watched.progress.failures() == []
+    assert watched.stuck(after=4) == []
+    assert watched.stuck(after=2) != []
+
+
+def test_what_kafka_answers_while_nothing_is_read_is_no_reason_to_wait():
+    watched = Watched()
+    watched.progress.seen(SITES, 0, 10, 30)
+    for _ in range(6):
+        watched.clock.now += 1
+        watched.progress.reading(None)
+    assert watched.stuck(after=0) == ["customer-sites-events[0] at 10 of 30 since 6 s"]
 
 
 def test_a_partition_that_another_worker_has_moved_meanwhile_is_where_that_one_left_it():
