@@ -2,17 +2,22 @@
 
 import logging
 import os
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from sitelog.cli._run import exit_code_of
+from sitelog.cli._run import EXIT_INTERRUPTED, exit_code_of
 from sitelog.streams.errors import ConfigError
+
+EXIT_TERMINATED: Final = 143
+"""SIGTERM, as a shell counts it; a worker that runs ends with 0 instead."""
 
 COMMANDS: Final = {
     # A line per command: cli/<name>.py defines its `app`.
@@ -76,7 +81,20 @@ def run() -> None:
     """Run the command that the process was started with, and end the process with its exit code."""
     # Libraries log to stderr when nobody configures logging; here the error line says it all.
     logging.getLogger().addHandler(logging.NullHandler())
-    sys.exit(exit_code_of(lambda: app(_arguments(), standalone_mode=False)))
+    # The first process of a container doesn't get signals that it has no handler for. A worker has its own later.
+    signal.signal(signal.SIGTERM, _end)
+    code = exit_code_of(lambda: app(_arguments(), standalone_mode=False))
+    sys.exit(EXIT_TERMINATED if code == EXIT_INTERRUPTED and _told_to_end else code)
+
+
+_told_to_end: Final[list[int]] = []
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, which every command cleans up after: asyncio cancels what is under way."""
+    _told_to_end.append(number)
+    interrupt = signal.getsignal(signal.SIGINT)
+    (interrupt if callable(interrupt) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 def _arguments() -> list[str]:

@@ -13,6 +13,7 @@ from time import monotonic
 import pytest
 
 from sitelog.deploy._daemon import stop_together
+from sitelog.deploy._ports import LOOPBACK
 from sitelog.deploy.kafka import broker_daemon, start_brokers
 from sitelog.deploy.postgres import postgres_daemon, start_postgres
 from tests.commit_proxy import open_proxy
@@ -20,6 +21,7 @@ from tests.conftest import Services
 from tests.lives import Lives
 from tests.partition import event, renamed
 from tests.rig import SESSION_SECONDS, Rig, open_rig
+from tests.silent import open_silent
 from tests.until import until
 from tests.worker_process import WorkerProcess
 
@@ -179,6 +181,17 @@ async def test_sigterm_while_postgres_hangs_ends_in_time_with_71(rig: Rig) -> No
         assert await worker.ends() == 71
         assert report("SIGTERM to the end while Postgres hangs", at) < 3 + SLACK_SECONDS
         assert worker.log()[-1]["message"].startswith("still busy 3 s after the signal to stop: what is under way ")
+
+
+async def test_sigterm_before_kafka_answers_for_the_first_time_ends_with_143(rig: Rig) -> None:
+    async with open_silent() as kafka:
+        servers = {"SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{kafka.port}"}
+        worker = await rig.launch(environ=servers)
+        await kafka.asked.wait()
+        worker.send(signal.SIGTERM)
+        at = monotonic()
+        assert (await worker.ends(), worker.text()) == (143, "")
+        assert report("SIGTERM to the end while the first broker is silent", at) < 2 + SLACK_SECONDS
 
 
 async def test_a_zombie_is_fenced_and_comes_back_by_itself(rig: Rig) -> None:

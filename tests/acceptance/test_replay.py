@@ -28,6 +28,10 @@ pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 LOAD = 300
 TABLE_ID = "SELECT 'customer_sites_v1'::regclass::oid::bigint"
 FRESH = "SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_next'"
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'sitelog replay' AND wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture
@@ -75,6 +79,25 @@ async def test_a_replay_killed_at_any_moment_leaves_the_tables_in_use(rig: Rig, 
     assert report.switched
     assert await rig.connection.fetchval(FRESH) == 0
     await rig.check()
+
+
+async def test_a_replay_that_is_told_to_end_leaves_nothing_of_it(rig: Rig, services: Services) -> None:
+    await rig.worker()
+    await rig.ledger.append_all(islice(Lives(4), 500))
+    await rig.applied()
+    before = await rig.connection.fetchval(TABLE_ID)
+    command = WorkerProcess(
+        services.folder, f"{rig.database}-replay", config_file(services, rig.database), command=("replay",)
+    )
+    reader = await rig.another_connection()
+    async with reader.transaction():
+        await reader.execute("SELECT FROM customer_sites LIMIT 1")  # nobody can switch meanwhile
+        await command.start()
+        await until("a replay that waits for the reader", lambda: rig.connection.fetchval(WAITING))
+        command.send(signal.SIGTERM)
+        assert (await command.ends(), command.text()) == (143, "")
+    assert await rig.connection.fetchval(FRESH) == 0
+    assert await rig.connection.fetchval(TABLE_ID) == before
 
 
 async def test_the_topics_make_the_same_rows_as_the_log(rig: Rig) -> None:
