@@ -48,6 +48,7 @@ def counter(name: str, values: str, labels: str = WORKER) -> dict[str, str]:
     return {f"sitelog_{name}_total{{{labels}}}": values}
 
 
+START = 'job="sitelog",instance="sitelog-projector-0"'
 PARKED, FENCED = f'{WORKER},status="parked"', f'{WORKER},verdict="fenced"'
 WAITING = f'{WORKER},status="waiting"'
 TWO = {f"sitelog_topic_partitions{{{SITES}}}": "2x30"}
@@ -59,6 +60,13 @@ CASES = [
     Case("SitelogNoWorkerReady", "one is ready", ready("0x10", "1x10"), 5),
     Case("SitelogNoWorkerReady", "a rebalance takes a minute", ready("1x3 0 1x9"), 6),
     Case("SitelogWorkerGone", "it doesn't answer", {f"up{{{WORKER}}}": "0x10"}, 6, ({**PROJECTOR, **INSTANCE},)),
+    Case(
+        "SitelogWorkerGone",
+        "it answers once between two starts",
+        {f"up{{{WORKER}}}": "1x15 " + "0x4 1 " * 6},
+        39,  # it answers
+        ({**PROJECTOR, **INSTANCE},),
+    ),
     Case("SitelogWorkerGone", "it is back soon", {f"up{{{WORKER}}}": "1x3 0x2 1x9"}, 9),
     Case("SitelogWorkerGone", "somebody else's is gone", {'up{job="other"}': "0x10"}, 6),
     Case("SitelogWorkerNotReady", "one of two", ready("0x10", "1x10"), 6, ({**PROJECTOR, **INSTANCE},)),
@@ -66,14 +74,24 @@ CASES = [
     Case(
         "SitelogWorkerRestarts",
         "it is started again and again",
-        {'process_start_time_seconds{job="sitelog",instance="sitelog-projector-0"}': "100x2 300x2 500x2 700x2"},
+        {f"process_start_time_seconds{{{START}}}": "100x2 300x2 500x2 700x2"},
         10,
         (INSTANCE,),
+    ),
+    *(
+        Case(
+            "SitelogWorkerRestarts",
+            f"every start waits five minutes by now, {minutes} minutes after the first",
+            {f"process_start_time_seconds{{{START}}}": "100 _x5 460 _x5 820 _x5 1180 _x5 1540 _x5 1900 _x5 2260 _x5"},
+            minutes,
+            (INSTANCE,),
+        )
+        for minutes in (30, 35)  # just after a start, and just before one
     ),
     Case(
         "SitelogWorkerRestarts",
         "an update starts it once",
-        {'process_start_time_seconds{job="sitelog",instance="sitelog-projector-0"}': "100x5 500x9"},
+        {f"process_start_time_seconds{{{START}}}": "100x5 500x9"},
         12,
     ),
     Case("SitelogPartitionUnowned", "nobody has one of two", {**TWO, **partition("0x30")}, 5, (TOPIC,)),

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 import promql_parser
@@ -92,16 +93,18 @@ def _select(selector: Any, samples: Samples, minute: int, minutes: int) -> dict[
 
 def _call(call: Any, samples: Samples, minute: int) -> Vector:
     (argument,) = call.args
+    if call.func.name == "vector":
+        return {frozenset(): float(argument.val)}
     if call.func.name == "absent":
         return {} if _vector(argument, samples, minute) else {frozenset(): 1.0}
-    function = {"changes": _changes, "increase": _increase, "rate": _increase}[call.func.name]
+    function = {"avg_over_time": fmean, "changes": _changes, "increase": _increase, "rate": _increase}[call.func.name]
     seconds = argument.range.total_seconds()
     ranges = _select(argument.vector_selector, samples, minute, int(seconds / 60) + 1)
     divisor = seconds if call.func.name == "rate" else 1.0
     return {
         labels: function(values) / divisor
         for labels, values in ranges.items()
-        if call.func.name == "changes" or len(values) > 1
+        if call.func.name in {"avg_over_time", "changes"} or len(values) > 1
     }
 
 
@@ -115,7 +118,7 @@ def _increase(values: Sequence[float]) -> float:
 
 def _aggregate(expression: Any, vector: Vector) -> Vector:
     groups: dict[Labels, list[float]] = defaultdict(list)
-    by = set(expression.modifier.labels)
+    by = set(expression.modifier.labels if expression.modifier else ())
     for labels, value in vector.items():
         groups[frozenset(pair for pair in labels if pair[0] in by)].append(value)
     return {labels: AGGREGATE[str(expression.op)](values) for labels, values in groups.items()}

@@ -12,6 +12,7 @@ import yaml
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
 from sitelog.streams.settings import TopicSettings
+from tests.promql import evaluate, read_series
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "monitoring"
@@ -74,6 +75,15 @@ def test_every_metric_of_ours_is_shown_or_watched(exported):
     used = {family(part.name) for part in found if isinstance(part, promql_parser.VectorSelector)}
     ours = {family(name) for name in exported if name.startswith("sitelog_") and not name.endswith("_created")}
     assert ours <= used
+
+
+@pytest.mark.parametrize(("owned", "unowned"), [((), 2), ((0,), 1), ((0, 1), 0)])
+def test_the_panel_counts_unowned_partitions_also_where_nobody_has_any(owned, unowned):
+    sites = 'consumer="projector",topic="customer-sites-events"'
+    series = {f"sitelog_topic_partitions{{{sites}}}": "2"}
+    series |= {f'sitelog_lag_events{{{sites},partition="{partition}"}}': "0" for partition in owned}
+    expression = EXPRESSIONS["panel Partitions unowned, A"].replace('{consumer=~"$consumer"}', "")
+    assert evaluate(promql_parser.parse(expression), read_series(series), 0) == {frozenset(): unowned}
 
 
 def test_a_legend_names_only_labels_that_its_expression_leaves(exported):
