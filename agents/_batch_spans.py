@@ -27,7 +27,7 @@ from sitelog.agents._traced_connection import TracedConnection
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import RecordBatch
 from sitelog.streams._span import mark_failed, span_of_block
-from sitelog.streams._trace_headers import producer_of
+from sitelog.streams._trace_headers import Sent, producer_of, recorded_in
 from sitelog.streams.settings import DatabaseSettings
 
 LINKS_MAX: Final = 128
@@ -170,7 +170,9 @@ class BatchSpans:
     def _producers(self, batch: RecordBatch) -> list[tuple[SpanContext, int]]:
         """Return by whom its events were sent, as many as there may be links, with the offset of each one's first."""
         try:
-            return list(islice(_recorded(batch), self._links_max))
+            # Reading them takes its time, also those that can't be read: no more are tried than could be linked.
+            recorded = islice(_recorded(batch), self._links_max)
+            return [(producer, at) for sent, at in recorded if (producer := producer_of(sent)) is not None]
         except Exception:
             # Headers are whatever anybody has sent: they may cost the links, and never the batch.
             log.exception("%s[%d]: trace headers from offset %d on", batch.topic, batch.partition, batch.start)
@@ -188,12 +190,10 @@ class BatchSpans:
             raise
 
 
-def _recorded(batch: RecordBatch) -> Iterator[tuple[SpanContext, int]]:
-    """Yield by whom events were sent, as far as somebody recorded it, and their offsets; the same one counts once."""
-    known: set[tuple[int, int]] = set()
+def _recorded(batch: RecordBatch) -> Iterator[tuple[Sent, int]]:
+    """Yield how events were sent, as far as somebody recorded it, and their offsets; the same span counts once."""
+    known: set[bytes] = set()
     for record in batch.records:
-        if record.headers and (producer := producer_of(record.headers)) is not None:
-            span = (producer.trace_id, producer.span_id)
-            if span not in known:
-                known.add(span)
-                yield producer, record.offset
+        if record.headers and (sent := recorded_in(record.headers)) is not None and sent[0] not in known:
+            known.add(sent[0])
+            yield sent, record.offset

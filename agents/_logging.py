@@ -31,6 +31,9 @@ TRACING: Final = (
 )
 """A collector that is away makes these complain of each request, and of each span that there is no room for."""
 
+TRACE_HEADERS: Final = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext")
+"""These repeat what is wrong with a record's headers: as many lines as records, of whatever anybody has sent."""
+
 TRACING_REPEAT_SECONDS: Final = 300.0
 """Nobody is waiting for traces: once in a while is enough."""
 
@@ -82,6 +85,8 @@ def configure(form: Literal["json", "text"], level: str) -> None:
     threading.excepthook = log_failed_thread
     # Reports every idle connection that is lost, with a traceback; the pipeline says what matters.
     logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
+    for name in TRACE_HEADERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Faust's own start-up chatter.
     for name in ("faust", "mode", "aiokafka.consumer.subscription_state"):
         logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))

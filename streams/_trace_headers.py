@@ -8,6 +8,8 @@ from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 Headers = Sequence[tuple[str, bytes]]
+Sent = tuple[bytes, bytes | None]
+"""A record's `traceparent` and `tracestate`, as they are."""
 
 _W3C: Final = TraceContextTextMapPropagator()
 """Not what OTEL_PROPAGATORS names: headers stay in the log for ever, and baggage may hold anything."""
@@ -24,8 +26,8 @@ def headers_of(span: Span) -> list[tuple[str, bytes]]:
     return [(name, value.encode()) for name, value in carrier.items()]
 
 
-def producer_of(headers: Iterable[tuple[str, bytes | None]]) -> SpanContext | None:
-    """Return the context that a record was sent in; None where there is none, or where nobody recorded it.
+def recorded_in(headers: Iterable[tuple[str, bytes | None]]) -> Sent | None:
+    """Return what a record says of the context that it was sent in, unread; None where nobody recorded that.
 
     Of several the last one counts: who adds one later is nearer to the topic. It costs 0.2 µs where nothing is found.
     """
@@ -38,6 +40,12 @@ def producer_of(headers: Iterable[tuple[str, bytes | None]]) -> SpanContext | No
             state = value
     if parent is None or len(parent) < _PARENT_BYTES or parent[_PARENT_BYTES - 1] not in _SAMPLED:
         return None
+    return parent, state
+
+
+def producer_of(sent: Sent) -> SpanContext | None:
+    """Return the context that a record was sent in; None where what it says can't be read."""
+    parent, state = sent
     carrier = {"traceparent": parent.decode("ascii", "replace")}
     if state:
         carrier["tracestate"] = state.decode("ascii", "replace")

@@ -1,6 +1,8 @@
 """What the pipeline's spans say: who was applied with whom, what failed, and who sent the events."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -13,12 +15,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from sitelog.agents import _batch_spans
 from sitelog.agents._batch_spans import LINKS_MAX, BatchSpans
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
+from sitelog.streams._trace_headers import Sent
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt
 from sitelog.streams.examples import example
@@ -209,6 +213,28 @@ async def test_the_number_of_links_is_bounded_and_the_same_producer_is_linked_on
     assert [span for span, _ in links_of(process)] == list(range(1, LINKS_MAX + 1))
     [process] = named(await Stage(Scripted()).apply(batch(1, *[sent_by(3)] * 5)), "process")
     assert links_of(process) == [(3, 0)]
+
+
+async def test_no_more_headers_are_read_than_could_be_linked_and_the_same_only_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Sent] = []
+    monkeypatch.setattr(_batch_spans, "producer_of", read.append)
+    foreign = [[("traceparent", f"{number:055}1".encode())] for number in range(1_000)]
+    await Stage(Scripted()).apply(batch(1, *[sent_by(3)] * 5, *foreign))
+    assert len(read) == LINKS_MAX
+    assert read.count((sent_by(3)[0][1], None)) == 1
+
+
+def test_what_cant_be_read_of_a_records_headers_isnt_logged_for_each() -> None:
+    code = (
+        "from sitelog.agents._logging import configure; configure('json', 'debug');"
+        "from sitelog.streams._trace_headers import producer_of;"
+        f"found = producer_of(({sent_by(1)[0][1]!r}, b'foreign bytes')); assert found, found;"
+        "assert producer_of((b'0' * 600 + b'1', None)) is None"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
