@@ -365,7 +365,7 @@ class Pipeline:
         else:
             self._progress.moved(batch)
             consumer.applied(batch)
-        self._metrics.applied(batch, outcome, decode=job.decoded - job.started, total=monotonic() - job.started)
+        self._metrics.applied(batch, outcome, decode=job.decoded - job.started, total=monotonic() - batch.polled_at)
 
 
 def _added(one: Outcome, other: Outcome) -> Outcome:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Protocol, Self
 
 Place = tuple[str, int]
@@ -51,13 +52,17 @@ class Record(Protocol):
 
 @dataclass(slots=True, eq=False)
 class RecordBatch:
-    """Consecutive records `[start, end)` of one partition, fetched in one poll, non-empty and without a hole."""
+    """Consecutive records `[start, end)` of one partition, fetched in one poll, non-empty and without a hole.
+
+    `polled_at` are monotonic seconds.
+    """
 
     claim: Claim
     start: int
     end: int
     records: Sequence[Record] = field(repr=False)
     highwater: int
+    polled_at: float = field(default_factory=monotonic)
 
     @property
     def topic(self) -> str:

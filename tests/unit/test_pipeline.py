@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from time import monotonic
 from typing import Any, NoReturn, cast
 
 import asyncpg
@@ -437,6 +439,18 @@ async def test_batches_of_one_partition_become_one_and_keep_their_order() -> Non
     await let_go(projector, pipeline)
     assert projector.transactions == [[0], [1], [0]]
     assert (sorted(heard.applied_to), heard.halts) == ([1, 1, 21], [])
+
+
+async def test_the_time_that_a_batch_waits_for_room_counts_from_its_first_poll() -> None:
+    projector = Held()
+    _, pipeline = await gathered(projector, [])
+    claim = claim_of(2)
+    await pipeline.submit(replace(batch(claim, 1), polled_at=monotonic() - 1_000))
+    await pipeline.submit(batch(claim, 1, start=1))
+    await let_go(projector, pipeline)
+    took = pipeline._metrics.registry.get_sample_value("sitelog_batch_seconds_sum", {"consumer": "projector"})
+    assert took is not None
+    assert 1_000 <= took < 1_100
 
 
 async def test_a_batch_whose_earlier_one_is_done_waits_for_nobody() -> None:
