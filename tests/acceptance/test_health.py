@@ -8,6 +8,8 @@ from time import monotonic
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sitelog.deploy._ports import free_port
+from tests.chaos.network import Link
 from tests.commit_proxy import open_proxy
 from tests.conftest import Services
 from tests.frozen_broker import frozen_broker
@@ -154,6 +156,23 @@ async def test_while_the_brokers_are_away_what_they_have_keeps_nobody_from_being
         assert await worker.metric("sitelog_lag_events") > 0
     await stays_alive(worker)
     await rig.check()
+
+
+async def test_while_postgres_is_silent_its_metrics_come_before_prometheus_gives_up(rig: Rig) -> None:
+    link = Link(free_port(besides=set()), rig.services.state.postgres_port)
+    await link.open()
+    try:
+        worker = await rig.worker(postgres_port=link.port)
+        link.silence()
+        for path in ("/metrics", "/readyz", "/metrics"):
+            asked = monotonic()
+            await worker.get(path)
+            assert monotonic() - asked < 5, path
+        assert await worker.metric("sitelog_ready") == 0
+        link.resume()
+        await worker.ready()
+    finally:
+        await link.close()
 
 
 async def test_metrics_count_what_happened_by_name_and_label(rig: Rig) -> None:

@@ -1,0 +1,71 @@
+"""What the health server answers while Postgres says nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from sitelog.agents import _health
+from sitelog.agents._health import HealthServer
+from sitelog.agents._metrics import Metrics
+from sitelog.agents._progress import Progress
+
+
+class Silent:
+    """Postgres, and asyncpg that goes on waiting for it when it was told to stop."""
+
+    def __init__(self) -> None:
+        self.pings = 0
+        self.answers = asyncio.Event()
+
+    async def ping(self) -> None:
+        self.pings += 1
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            await self.answers.wait()
+            raise
+
+
+@pytest.fixture
+def postgres() -> Silent:
+    return Silent()
+
+
+@pytest.fixture
+async def client(postgres: Silent, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    monkeypatch.setattr(_health, "PING_SECONDS_MAX", 0.1)
+    server = HealthServer(
+        "127.0.0.1",
+        0,
+        metrics=Metrics("projector", Progress()),
+        not_live=list,
+        not_ready=list,
+        ping=postgres.ping,
+    )
+    await server.on_start()
+    host, port = server.address
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=5) as client:
+        yield client
+    postgres.answers.set()
+    await server.on_stop()
+
+
+async def test_nobody_waits_for_a_silent_postgres_and_it_is_asked_once_at_a_time(
+    client: httpx.AsyncClient, postgres: Silent
+) -> None:
+    for _ in range(2):
+        answer, page = await asyncio.gather(client.get("/readyz"), client.get("/metrics"))
+        assert (answer.status_code, answer.json()["detail"]) == (503, "Postgres does not answer: TimeoutError")
+        assert 'sitelog_ready{consumer="projector"} 0.0' in page.text
+    assert postgres.pings == 1
+
+
+async def test_what_was_asked_before_postgres_answered_again_is_no_answer_for_later(
+    client: httpx.AsyncClient, postgres: Silent
+) -> None:
+    await client.get("/readyz")
+    postgres.answers.set()
+    assert (await client.get("/readyz")).status_code == 200
+    assert postgres.pings == 2
