@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import islice
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -156,6 +157,32 @@ async def test_while_the_brokers_are_away_what_they_have_keeps_nobody_from_being
         assert await worker.metric("sitelog_lag_events") > 0
     await stays_alive(worker)
     await rig.check()
+
+
+READS_ONCE = """
+from aiokafka.consumer.fetcher import Fetcher
+
+actions = Fetcher._get_actions_per_node
+
+def until_first_answer(self, assignment):
+    requests, *others = actions(self, assignment)
+    answered = any(assignment.state_value(tp).highwater for tp in assignment.tps)
+    return [] if answered else requests, *others
+
+Fetcher._get_actions_per_node = until_first_answer
+"""
+
+
+async def test_a_worker_that_has_stopped_reading_is_not_alive_as_kafka_answers(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(READS_ONCE, encoding="utf-8")
+    await rig.ledger.append_all(islice(Lives(1), 20_000))
+    worker = await rig.launch(
+        stuck_after_seconds=STUCK_SECONDS, batch_bytes_max=65_536, environ={**SMALL, "PYTHONPATH": str(tmp_path)}
+    )
+    answer = await until("a worker that isn't alive", lambda: worker.answer("/livez", 503))
+    assert " since " in answer.json()["detail"]
+    assert await rig.log_rows() > 0
+    assert not await worker.complains("Kafka")
 
 
 async def test_while_postgres_is_silent_its_metrics_come_before_prometheus_gives_up(rig: Rig) -> None:
