@@ -118,6 +118,7 @@ def pipeline_of(
     heard: Heard,
     codec: Codec | None = None,
     spans: Spans = NO_SPANS,
+    *,
     held_seconds_max: float = 60,
     progress: Progress | None = None,
 ) -> Pipeline:
