@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import asyncpg
 from mode import Service
 
+from sitelog.agents._applier import Applier
 from sitelog.agents._health import HealthServer
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
@@ -95,18 +96,25 @@ def build(settings: Settings, planned: Plan, purpose: Purpose, telemetry: "Telem
     progress = Progress()
     metrics = Metrics(CONSUMER, progress, topics=settings.kafka_config.topics)
     projector = Projector.configured(planned, codec, CONSUMER, settings.worker)
-    pipeline = Pipeline(
+    spans = spans_of(settings, telemetry)
+    applier = Applier(
         projector,
-        codec,
         pool=database.opened,
+        metrics=metrics,
+        progress=progress,
+        spans=spans,
+        held_seconds_max=settings.worker.held_seconds_max,
+    )
+    pipeline = Pipeline(
+        applier,
+        codec,
         consumer=lambda: cast("BatchConsumer", app.consumer),
         metrics=metrics,
         progress=progress,
-        spans=spans_of(settings, telemetry),
+        spans=spans,
         in_flight_max=settings.worker.batches_in_flight_max,
         shared_records_max=settings.worker.shared_records_max,
         shared_bytes_max=settings.worker.batch_bytes_max,
-        held_seconds_max=settings.worker.held_seconds_max,
     )
     app = build_app(
         settings,

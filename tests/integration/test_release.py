@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.deploy.postgres import connect_as_superuser
@@ -23,6 +22,7 @@ from sitelog.streams.errors import Halt
 from sitelog.streams.settings import Settings
 from tests.conftest import Services
 from tests.partition import NOON_MS, Partition, event, open_partition, renamed
+from tests.pipelines import pipeline_around
 
 pytestmark = pytest.mark.services
 
@@ -71,18 +71,15 @@ class OneConnection:
 
 
 def pipeline_of(partition: Partition, progress: Progress) -> tuple[Pipeline, Heard]:
-    heard, pool = Heard(), cast("Any", OneConnection(partition.connection))
-    pipeline = Pipeline(
+    heard = Heard()
+    pipeline = pipeline_around(
         partition.projector,
         partition.codec,
-        pool=lambda: pool,
-        consumer=lambda: heard,
-        metrics=Metrics("projector", progress),
+        pool=OneConnection(partition.connection),
+        consumer=heard,
         progress=progress,
-        in_flight_max=1,
         shared_records_max=100,
         shared_bytes_max=BYTES,
-        held_seconds_max=60,
     )
     return pipeline, heard
 

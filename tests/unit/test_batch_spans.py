@@ -17,8 +17,6 @@ from opentelemetry.trace import StatusCode
 
 from sitelog.agents import _batch_spans
 from sitelog.agents._batch_spans import LINKS_MAX, BatchSpans
-from sitelog.agents._metrics import Metrics
-from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.projections._transaction import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
@@ -28,6 +26,7 @@ from sitelog.streams.errors import Halt
 from sitelog.streams.examples import example
 from sitelog.streams.settings import DatabaseSettings
 from tests.partition import Record
+from tests.pipelines import pipeline_around
 
 TOPIC = "customer-sites-events"
 VALUE = Codec().encode(example("site_created"))
@@ -86,18 +85,13 @@ class Stage:
         told = SimpleNamespace(
             applied=lambda _: None, fence=lambda _: None, reclaim=lambda _: None, halt=self.halts.append
         )
-        self._pipeline = Pipeline(
-            cast("Any", projector),
+        self._pipeline = pipeline_around(
+            projector,
             Codec(),
-            pool=lambda: cast("Any", Pool()),
-            consumer=lambda: cast("Any", told),
-            metrics=Metrics("projector", progress),
+            pool=Pool(),
+            consumer=told,
             progress=progress,
             spans=BatchSpans(provider.get_tracer("test"), group="sitelog-projector", database=PRIMARY),
-            in_flight_max=1,
-            shared_records_max=1_000,
-            shared_bytes_max=1_000_000,
-            held_seconds_max=60,
         )
 
     async def apply(self, *batches: RecordBatch, first: RecordBatch | None = None) -> list[ReadableSpan]:

@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import asyncpg
 import pytest
 
-from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
@@ -22,6 +21,7 @@ from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.examples import example
 from tests.partition import Record
+from tests.pipelines import pipeline_around
 from tests.registries import FilledRegistry
 from tests.until import until
 
@@ -122,14 +122,12 @@ def pipeline_of(
     held_seconds_max: float = 60,
     progress: Progress | None = None,
 ) -> Pipeline:
-    progress = progress or Progress()
-    return Pipeline(
-        cast("Any", projector),
+    return pipeline_around(
+        projector,
         codec or Codec(),
-        pool=lambda: cast("Any", Pool()),
-        consumer=lambda: heard,
-        metrics=Metrics("projector", progress),
-        progress=progress,
+        pool=Pool(),
+        consumer=heard,
+        progress=progress or Progress(),
         spans=spans,
         in_flight_max=2,
         shared_records_max=SHARED,

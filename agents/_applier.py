@@ -1,0 +1,164 @@
+"""Applies slices of partitions: the same again until it works, and by halves where it is too much at once."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import reduce
+from time import monotonic
+from typing import Any, Final
+
+import asyncpg
+
+from sitelog.agents._metrics import Metrics
+from sitelog.agents._patience import Patience
+from sitelog.agents._progress import Progress
+from sitelog.agents._spans import Spans
+from sitelog.projections._aside import TooMuchAside, Trial
+from sitelog.projections._database import refused_data, transient, why_refused
+from sitelog.projections._log import seen_before
+from sitelog.projections._transaction import Outcome, Projector, Slice
+from sitelog.streams._batch import Claim, Place
+from sitelog.streams.errors import Halt, Retry
+
+log = logging.getLogger("sitelog.pipeline")
+
+ACQUIRE_SECONDS_MAX: Final = 5.0
+
+REPETITIONS_MAX: Final = 10
+"""How often a batch may turn out to hold what is written already, although it was looked for."""
+
+WARY_BATCHES: Final = 50
+"""Batches that are checked for events sent twice, after one was found: repetitions come in runs."""
+
+NOTHING: Final = Outcome("applied")
+
+
+class Applier:
+    """Puts slices into Postgres.
+
+    `held_seconds_max` is the shortest time after which Postgres ends a transaction.
+    """
+
+    def __init__(
+        self,
+        projector: Projector,
+        *,
+        pool: Callable[[], asyncpg.Pool],
+        metrics: Metrics,
+        progress: Progress,
+        spans: Spans,
+        held_seconds_max: float,
+    ) -> None:
+        self._projector = projector
+        self._pool = pool
+        self._metrics = metrics
+        self._progress = progress
+        self._spans = spans
+        self._held_seconds_max = held_seconds_max
+        self._wary: dict[Place, int] = {}
+
+    async def together(self, parts: Sequence[Slice]) -> list[Outcome] | None:
+        """Try once to apply slices in one transaction; None where each needs one of its own."""
+        check_known = any(map(self._is_wary_of, parts))
+        try:
+            async with self._connection(parts) as connection:
+                return await self._projector.apply(connection, parts, check_known=check_known)
+        except Exception as error:  # noqa: BLE001 - which of them it is about shows when each is tried alone
+            log.info("%d batches can't share a transaction: %s", len(parts), type(error).__name__)
+            return None
+
+    async def alone(self, claim: Claim, part: Slice) -> Outcome | None:
+        """Apply a slice, again and again while the database is away; None once the claim is over.
+
+        Raises Halt, and whatever else no further try mends.
+        """
+        patience = Patience(self._metrics, self._spans)
+        check_known = self._is_wary_of(part)
+        before, trial, repetitions = NOTHING, None, 0
+        while not claim.void:
+            began: float | None = None
+            try:
+                async with self._connection([part]) as connection:
+                    began = monotonic()
+                    (outcome,) = await self._projector.apply(connection, [part], check_known=check_known, trial=trial)
+            except Exception as error:
+                if seen_before(error) and repetitions < REPETITIONS_MAX:
+                    # Looked for already, it has just come in by another partition: the next look finds it.
+                    check_known, repetitions = True, repetitions + 1
+                    self._wary[part.place] = WARY_BATCHES
+                elif isinstance(error, TooMuchAside) or (len(part.items) > 1 and self._is_too_much(error, began)):
+                    return await self._divide(claim, part)
+                elif transient(error):
+                    self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
+                    await patience.wait("database")
+                elif isinstance(error, Retry):
+                    # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
+                    self._progress.failing(part.topic, part.partition, f"schema registry: {error}")
+                    await patience.wait("registry")
+                elif refused_data(error):
+                    trial = self._tried(trial, part, error)
+                else:
+                    raise
+            else:
+                if not outcome.unfinished:
+                    # A record that took several transactions has met itself in the log, which is no repetition.
+                    return outcome if before is NOTHING else _added(before, replace(outcome, duplicates=0))
+                self._progress.moving(part.topic, part.partition)
+                before, repetitions = _added(before, outcome), 0
+                patience.renew()
+                trial = trial and Trial(trial.records * 2)
+        return None
+
+    async def _divide(self, claim: Claim, part: Slice) -> Outcome | None:
+        """Apply it by halves, until there is little enough, or the record is alone that makes the trouble."""
+        middle = len(part.items) // 2
+        at = part.items[middle].offset
+        first = await self.alone(claim, replace(part, end=at, items=part.items[:middle]))
+        if first is None or first.verdict not in ("applied", "applied_before"):
+            return first
+        self._progress.moving(part.topic, part.partition)
+        second = await self.alone(claim, replace(part, start=at, items=part.items[middle:]))
+        return None if second is None else reduce(_added, (first, second))
+
+    def _is_too_much(self, error: BaseException, began: float | None) -> bool:
+        """Tell whether less of it might work: a record is refused, or the transaction was ended for its length."""
+        if refused_data(error):
+            return True
+        # Whom Postgres has ended may learn only that the connection is gone. A lock is waited for at any length.
+        if began is None or isinstance(error, asyncpg.LockNotAvailableError):
+            return False
+        return transient(error) and monotonic() - began >= self._held_seconds_max
+
+    @staticmethod
+    def _tried(trial: Trial | None, part: Slice, error: BaseException) -> Trial | None:
+        """Say how to go on where Postgres has refused a record, or one of those that it sets free, and put it aside."""
+        problem = why_refused(error)
+        if trial is None:
+            return Trial(1)
+        if trial.problem is None:
+            return Trial(trial.records // 2) if trial.records > 1 else Trial(1, problem)
+        (item,) = part.items  # it wasn't the first of those behind it
+        if item.event is None:
+            raise Halt(f"{part.topic}[{part.partition}] offset {item.offset}: can't even be put aside: {error}")
+        item.event, item.problem = None, problem
+        return None
+
+    def settled(self, part: Slice) -> None:
+        """Take note that a batch is done."""
+        self._wary[part.place] = max(0, self._wary.get(part.place, 0) - 1)
+
+    def _is_wary_of(self, part: Slice) -> bool:
+        return self._wary.get(part.place, 0) > 0
+
+    def _connection(self, parts: Sequence[Slice]) -> AbstractAsyncContextManager[Any]:
+        """Take a connection, for one transaction with these."""
+        return self._spans.transaction(self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX), parts)
+
+
+def _added(one: Outcome, other: Outcome) -> Outcome:
+    counts: dict[str, Any] = {
+        name: getattr(one, name) + getattr(other, name)
+        for name in ("events", "duplicates", "parked", "waiting", "conflicts")
+    }
+    return replace(other, **counts, last_event_time=other.last_event_time or one.last_event_time)
