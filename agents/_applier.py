@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from functools import reduce
 from time import monotonic
 from typing import Any, Final
 
@@ -17,7 +16,8 @@ from sitelog.agents._spans import Spans
 from sitelog.projections._aside import TooMuchAside, Trial
 from sitelog.projections._database import refused_data, transient, why_refused
 from sitelog.projections._log import seen_before
-from sitelog.projections._transaction import Outcome, Projector, Slice
+from sitelog.projections._slice import Outcome, Slice
+from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Claim, Place
 from sitelog.streams.errors import Halt, Retry
 
@@ -103,9 +103,9 @@ class Applier:
             else:
                 if not outcome.unfinished:
                     # A record that took several transactions has met itself in the log, which is no repetition.
-                    return outcome if before is NOTHING else _added(before, replace(outcome, duplicates=0))
+                    return outcome if before is NOTHING else before.followed_by(replace(outcome, duplicates=0))
                 self._progress.moving(part.topic, part.partition)
-                before, repetitions = _added(before, outcome), 0
+                before, repetitions = before.followed_by(outcome), 0
                 patience.renew()
                 trial = trial and Trial(trial.records * 2)
         return None
@@ -119,7 +119,7 @@ class Applier:
             return first
         self._progress.moving(part.topic, part.partition)
         second = await self.alone(claim, replace(part, start=at, items=part.items[middle:]))
-        return None if second is None else reduce(_added, (first, second))
+        return None if second is None else first.followed_by(second)
 
     def _is_too_much(self, error: BaseException, began: float | None) -> bool:
         """Tell whether less of it might work: a record is refused, or the transaction was ended for its length."""
@@ -154,11 +154,3 @@ class Applier:
     def _connection(self, parts: Sequence[Slice]) -> AbstractAsyncContextManager[Any]:
         """Take a connection, for one transaction with these."""
         return self._spans.transaction(self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX), parts)
-
-
-def _added(one: Outcome, other: Outcome) -> Outcome:
-    counts: dict[str, Any] = {
-        name: getattr(one, name) + getattr(other, name)
-        for name in ("events", "duplicates", "parked", "waiting", "conflicts")
-    }
-    return replace(other, **counts, last_event_time=other.last_event_time or one.last_event_time)

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
 
 from sitelog.agents._spans import Acquired
 from sitelog.agents._traced_connection import TracedConnection
-from sitelog.projections._transaction import Outcome, Slice
+from sitelog.projections._slice import Outcome, Slice
 from sitelog.streams._batch import RecordBatch
 from sitelog.streams._span import mark_failed, span_of_block
 from sitelog.streams._trace_headers import Sent, producer_of, recorded_in

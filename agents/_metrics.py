@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sitelog.agents._progress import Progress
-from sitelog.projections._transaction import Outcome
+from sitelog.projections._slice import Outcome
 from sitelog.streams._batch import RecordBatch
 from sitelog.streams.events import EVENT_TYPES
 from sitelog.streams.settings import TopicSettings

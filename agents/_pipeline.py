@@ -16,7 +16,7 @@ from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, Spans
 from sitelog.projections._items import Item, decode
 from sitelog.projections._pieces import pieces
-from sitelog.projections._transaction import Outcome, Slice
+from sitelog.projections._slice import Outcome, Slice
 from sitelog.streams._batch import Claim, Place, RecordBatch
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Retry

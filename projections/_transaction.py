@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 from zlib import crc32
 
 from sitelog.projections import _at_once, _conflicts, _log, _positions
@@ -19,6 +19,7 @@ from sitelog.projections._parked import Limits, Shelf
 from sitelog.projections._pieces import pieces
 from sitelog.projections._positions import Locked
 from sitelog.projections._registry import Plan
+from sitelog.projections._slice import Outcome, Slice, judge
 from sitelog.projections._tables import Tables
 from sitelog.streams._batch import Place
 from sitelog.streams._event import Event
@@ -32,47 +33,6 @@ TAKEN_AT_ONCE: Final = 500
 AT_ONCE_RECORDS_MAX: Final = 200
 AT_ONCE_BYTES_MAX: Final = 1_048_576
 """From so many records or bytes on, what COPY saves is more than what its exchanges with Postgres cost."""
-
-Verdict = Literal["applied", "applied_before", "fenced", "lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a batch.
-
-    `applied_before`: an earlier try had committed although its connection broke. `fenced`: somebody else has
-    claimed the partition since. `lost`: a batch before this one never arrived. In these three nothing was
-    written, and the counts are 0.
-
-    `unfinished`: of an entity so many events were put aside that the batch, of one record then, has to be applied
-    again; its record's place is taken when all of them are.
-    """
-
-    verdict: Verdict
-    events: int = 0
-    duplicates: int = 0
-    parked: int = 0
-    waiting: int = 0
-    conflicts: int = 0
-    unfinished: bool = False
-    last_event_time: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Items `[start, end)` of one partition, to be applied under the claim of `epoch`."""
-
-    topic: str
-    partition: int
-    epoch: int
-    start: int
-    end: int
-    items: Sequence[Item]
-
-    @property
-    def place(self) -> Place:
-        """The partition."""
-        return self.topic, self.partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,15 +294,6 @@ def _advance(parts: Sequence[Slice], works: Sequence[Work]) -> None:
             position.next_offset = part.end
             position.anchor = crc32(part.items[-1].value or b"")
         position.last_event_time = work.taken.last_event_time or position.last_event_time
-
-
-def judge(position: Locked | None, part: Slice) -> Verdict:
-    """Compare a slice with the locked position: only the right epoch at the right offset may write."""
-    if position is None or position.epoch != part.epoch:
-        return "fenced"
-    if position.next_offset == part.start:
-        return "applied"
-    return "applied_before" if position.next_offset == part.end else "lost"
 
 
 def _events(lot: Lot) -> list[Event]:

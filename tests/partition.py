@@ -14,7 +14,8 @@ from sitelog.projections._parked import Limits
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import names
 from sitelog.projections._registry import load, plan
-from sitelog.projections._transaction import Outcome, Projector, Slice
+from sitelog.projections._slice import Outcome, Slice
+from sitelog.projections._transaction import Projector
 from sitelog.projections._unpark import Discard, Moved, Unpark
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec

@@ -14,7 +14,8 @@ from sitelog.projections._parked import Limits
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._registry import Plan
-from sitelog.projections._transaction import Projector, Slice
+from sitelog.projections._slice import Slice
+from sitelog.projections._transaction import Projector
 from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
 from sitelog.streams.settings import Settings

@@ -11,8 +11,9 @@ import pytest
 from sitelog.projections._database import connect
 from sitelog.projections._install import owner_of
 from sitelog.projections._log import seen_before
+from sitelog.projections._slice import Outcome, Slice
 from sitelog.projections._switch import TOUCH
-from sitelog.projections._transaction import AT_ONCE_BYTES_MAX, AT_ONCE_RECORDS_MAX, Outcome, Slice
+from sitelog.projections._transaction import AT_ONCE_BYTES_MAX, AT_ONCE_RECORDS_MAX
 from sitelog.streams._event import Event
 from sitelog.streams.settings import Settings
 from tests.partition import Partition, event, open_partition, renamed

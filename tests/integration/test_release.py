@@ -14,7 +14,7 @@ from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._aside import TooMuchAside
 from sitelog.projections._intake import Aside
 from sitelog.projections._parked import Limits
-from sitelog.projections._transaction import Outcome, Slice
+from sitelog.projections._slice import Outcome, Slice
 from sitelog.schemas import load, newest
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams._event import Event

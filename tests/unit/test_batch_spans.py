@@ -18,7 +18,7 @@ from opentelemetry.trace import StatusCode
 from sitelog.agents import _batch_spans
 from sitelog.agents._batch_spans import LINKS_MAX, BatchSpans
 from sitelog.agents._progress import Progress
-from sitelog.projections._transaction import Outcome, Slice
+from sitelog.projections._slice import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams._trace_headers import Sent
 from sitelog.streams.codec import Codec

@@ -15,7 +15,7 @@ from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
 from sitelog.projections._aside import TooMuchAside, Trial
 from sitelog.projections._packed import UnfitValueError
-from sitelog.projections._transaction import Outcome, Slice
+from sitelog.projections._slice import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Retry
