@@ -28,6 +28,9 @@ ACQUIRE_SECONDS_MAX: Final = 5.0
 REPETITIONS_MAX: Final = 10
 """How often a batch may turn out to hold what is written already, although it was looked for."""
 
+OVERLONG_TRIES: Final = 2
+"""Tries that take longer than they may before there is less in one: the first may have met an outage."""
+
 WARY_BATCHES: Final = 50
 """Batches that are checked for events sent twice, after one was found: repetitions come in runs."""
 
@@ -75,7 +78,7 @@ class Applier:
         """
         patience = Patience(self._metrics, self._spans)
         check_known = self._is_wary_of(part)
-        before, trial, repetitions = NOTHING, None, 0
+        before, trial, repetitions, overlong = NOTHING, None, 0, 0
         while not claim.void:
             began: float | None = None
             try:
@@ -87,15 +90,15 @@ class Applier:
                     # Looked for already, it has just come in by another partition: the next look finds it.
                     check_known, repetitions = True, repetitions + 1
                     self._wary[part.place] = WARY_BATCHES
-                elif isinstance(error, TooMuchAside) or (len(part.items) > 1 and self._is_too_much(error, began)):
+                elif isinstance(error, TooMuchAside) or (refused_data(error) and len(part.items) > 1):
                     return await self._divide(claim, part)
-                elif transient(error):
-                    self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
-                    await patience.wait("database")
-                elif isinstance(error, Retry):
-                    # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
-                    self._progress.failing(part.topic, part.partition, f"schema registry: {error}")
-                    await patience.wait("registry")
+                elif (away := _away(error)) is not None:
+                    of, why = away
+                    self._progress.failing(part.topic, part.partition, why)
+                    await patience.wait(of)
+                    overlong = overlong + 1 if self._is_overlong(error, began) else 0
+                    if overlong >= OVERLONG_TRIES and len(part.items) > 1:
+                        return await self._divide(claim, part)
                 elif refused_data(error):
                     trial = self._tried(trial, part, error)
                 else:
@@ -108,6 +111,7 @@ class Applier:
                 before, repetitions = before.followed_by(outcome), 0
                 patience.renew()
                 trial = trial and Trial(trial.records * 2)
+        self._progress.goes_on(part.topic, part.partition)
         return None
 
     async def _divide(self, claim: Claim, part: Slice) -> Outcome | None:
@@ -121,14 +125,12 @@ class Applier:
         second = await self.alone(claim, replace(part, start=at, items=part.items[middle:]))
         return None if second is None else first.followed_by(second)
 
-    def _is_too_much(self, error: BaseException, began: float | None) -> bool:
-        """Tell whether less of it might work: a record is refused, or the transaction was ended for its length."""
-        if refused_data(error):
-            return True
-        # Whom Postgres has ended may learn only that the connection is gone. A lock is waited for at any length.
+    def _is_overlong(self, error: BaseException, began: float | None) -> bool:
+        """Tell whether a transaction may have been ended for its length: as long again, it would be so for ever."""
+        # Whom Postgres has ended may learn only that the connection is gone. Waiting for a lock is another matter.
         if began is None or isinstance(error, asyncpg.LockNotAvailableError):
             return False
-        return transient(error) and monotonic() - began >= self._held_seconds_max
+        return monotonic() - began >= self._held_seconds_max
 
     @staticmethod
     def _tried(trial: Trial | None, part: Slice, error: BaseException) -> Trial | None:
@@ -154,3 +156,11 @@ class Applier:
     def _connection(self, parts: Sequence[Slice]) -> AbstractAsyncContextManager[Any]:
         """Take a connection, for one transaction with these."""
         return self._spans.transaction(self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX), parts)
+
+
+def _away(error: Exception) -> tuple[str, str] | None:
+    """Return what is waited for, as metrics call it, and in words; None where a later try is no better."""
+    if transient(error):
+        return "database", f"Postgres: {error or type(error).__name__}"
+    # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
+    return ("registry", f"schema registry: {error}") if isinstance(error, Retry) else None

@@ -90,11 +90,12 @@ class HealthServer(Service):
 
     async def _problems_of_postgres(self) -> list[str]:
         """Ask Postgres, or wait with those who have asked already, and no longer than anybody's patience."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(), name="ping")
+        asking = self._asking
+        if asking is None or asking.done():
+            asking = self._asking = asyncio.create_task(self._ask(), name="ping")
         # asyncpg takes ten times as long to give a silent connection up: that is nobody's here to wait for.
-        await asyncio.wait({self._asking}, timeout=PING_SECONDS_MAX)
-        return self._asking.result() if self._asking.done() else ["Postgres does not answer: TimeoutError"]
+        await asyncio.wait({asking}, timeout=PING_SECONDS_MAX)
+        return asking.result() if asking.done() else ["Postgres does not answer: TimeoutError"]
 
     async def _ask(self) -> list[str]:
         try:

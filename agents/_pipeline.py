@@ -190,6 +190,7 @@ class Pipeline:
             else:
                 self._progress.goes_on(claim.topic, claim.partition)
                 return True
+        self._progress.goes_on(claim.topic, claim.partition)
         return False
 
     def _settle(self, job: Job, outcome: Outcome) -> None:

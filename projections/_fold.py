@@ -64,6 +64,8 @@ class Step:
             return own
         try:
             return self._key_of(event)
+        except Park:
+            raise
         except Exception as error:
             raise _failed(self.name, error) from error
 

@@ -27,12 +27,17 @@ def same_json(one: Any, other: Any) -> bool:
         return False
     try:
         return bool(_exact(one) == _exact(other))
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         return False
 
 
 def _exact(text: str) -> Any:
-    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
+    return json.loads(text, parse_int=_number, parse_float=_number)
+
+
+def _number(text: str) -> tuple[Decimal]:
+    # Wrapped, as Python's True is 1.
+    return (Decimal(text),)
 
 
 def _plain(value: Any) -> Any:

@@ -120,12 +120,15 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         return None
 
     def missing_topics(self) -> list[str]:
-        """Name the subscribed topics that the brokers' last answer about topics didn't have."""
+        """Name the subscribed topics that the brokers' last answer about topics didn't have, and ask them again."""
         consumer = self._consumer
         if consumer is None:
             return []
-        known = consumer._client.cluster.topics()  # noqa: SLF001 - consumer.topics() asks anew
-        return sorted(consumer.subscription() - known)
+        client = consumer._client  # noqa: SLF001 - consumer.topics() is one more request, whatever is missing
+        missing = sorted(consumer.subscription() - client.cluster.topics())
+        if missing:
+            self.thread_loop.call_soon_threadsafe(client.force_metadata_update)
+        return missing
 
     def coordinator_error(self) -> BaseException | None:
         """Return the error that the group coordinator waits for somebody to take, if there is one."""
@@ -159,7 +162,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         try:
             return await self._in_thread(question)
         except IllegalStateError as error:
-            raise Retry(f"{tp.topic}[{tp.partition}] was revoked while seeking") from error
+            raise Retry(f"{tp.topic}[{tp.partition}] was revoked meanwhile") from error
         except (KafkaError, TimeoutError) as error:
             raise Retry(f"{tp.topic}[{tp.partition}]: Kafka did not answer: {error!r}") from error
 

@@ -109,7 +109,7 @@ def _logical_types(schema: Any) -> list[Any]:
         return [_logical_types(branch) for branch in schema]
     if isinstance(schema, str):
         return [None]
-    own = [schema.get(name) for name in ("logicalType", "precision", "scale")] if "logicalType" in schema else None
+    own = [schema["logicalType"], schema.get("precision"), schema.get("scale", 0)] if "logicalType" in schema else None
     inner = [schema[name] for name in ("items", "values") if name in schema]
     inner += [field["type"] for field in schema.get("fields", [])]
     return [own, *map(_logical_types, inner)]

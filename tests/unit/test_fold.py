@@ -85,6 +85,17 @@ def test_whatever_function_of_a_read_model_fails_stops_the_entity_and_nobody_els
     assert [folded.row(name).name for name in ("broken", "a", "z")] == [None, " created", " created"]
 
 
+def test_a_key_may_park_an_event_itself() -> None:
+    def refuse(event: SiteUpdated) -> Any:
+        raise Park("no_key", f"{event.site_id} has no key")
+
+    strict = Projection(name="strict", version=1, key="site_id", row=Row)
+    strict.records(SiteUpdated, key=refuse)(lambda row, _: row)
+    with pytest.raises(Park, match="port has no key") as parked:
+        Folded([renamed("Marina")], planned=plan([strict]))
+    assert parked.value.reason == "no_key"
+
+
 def test_a_creation_whose_key_fails_creates_nothing() -> None:
     broken = Projection(name="broken", version=1, key="site_id", row=Row)
     broken.creates(SiteCreated, key=no_such_thing)(lambda event: Row(event.site_id))

@@ -69,3 +69,21 @@ async def test_what_was_asked_before_postgres_answered_again_is_no_answer_for_la
     postgres.answers.set()
     assert (await client.get("/readyz")).status_code == 200
     assert postgres.pings == 2
+
+
+async def test_who_asks_while_others_are_answered_takes_nobodys_answer_away() -> None:
+    server = HealthServer(
+        "127.0.0.1",
+        0,
+        metrics=Metrics("projector", Progress()),
+        not_live=list,
+        not_ready=list,
+        ping=lambda: asyncio.sleep(0),
+    )
+
+    async def ask(turns: int) -> list[str]:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await server._problems()
+
+    assert await asyncio.gather(*map(ask, range(20))) == [[]] * 20

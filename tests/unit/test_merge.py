@@ -147,6 +147,12 @@ def test_numbers_in_json_are_compared_by_their_exact_value(written: str, as_post
     assert meet(Change(("hours",), Values(hours=written), None), found).conflicts == ()
 
 
+@pytest.mark.parametrize(("one", "other"), [("[true]", "[1]"), ("[0]", "[false]"), ("[1e9999999999999999999]", "[1]")])
+def test_what_python_takes_for_the_same_or_for_too_large_differs(one: str, other: str) -> None:
+    found = stored(1, (None, None, None, one))
+    assert meet(Change(("hours",), Values(hours=other), None), found).conflicts != ()
+
+
 def test_numbers_in_json_that_differ_in_the_last_of_many_digits_differ() -> None:
     found = stored(1, (None, None, None, "[0.10000000000000000001]"))
     assert meet(Change(("hours",), Values(hours="[0.1]"), None), found).conflicts != ()
