@@ -12,11 +12,12 @@ from sitelog.cli._stack_options import DEFAULT_DIR, DIR_VARIABLE
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import Settings, load_settings
 
+CONFIG_VARIABLE: Final = "SITELOG_CONFIG"
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        envvar="SITELOG_CONFIG",
+        envvar=CONFIG_VARIABLE,
         show_envvar=True,
         help="The configuration; otherwise sitelog.yaml in $SITELOG_DIR, or in ./.sitelog without it, else "
         "./sitelog.yaml.",

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Annotated, Literal
 
 import typer
 
 from sitelog.cli._lines import BadLineError, EventLines
-from sitelog.cli._options import ConfigOption, JsonOption, config_if_any, settings_from, write_json
+from sitelog.cli._options import CONFIG_VARIABLE, ConfigOption, JsonOption, config_if_any, settings_from, write_json
+from sitelog.cli._printable import printable
 from sitelog.cli._reading_progress import ReadingProgress
 from sitelog.cli._run import EXIT_NO
 from sitelog.streams.append import Appender, EventTooLarge, NotAcknowledged, record_of
@@ -30,7 +32,8 @@ OnErrorOption = Annotated[
 DryRunOption = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Check every line, and send nothing; without a configuration, by the default limits."
+        "--dry-run",
+        help="Check every line, and send nothing; without a configuration that can be used, by the default limits.",
     ),
 ]
 
@@ -60,8 +63,7 @@ def append(
     again after a failure. Exits with 1 if there was a bad line, with 2 if Kafka takes no event of that size, with 69
     if it can't be reached.
     """
-    # A producer's own machine may have no configuration: checking its lines needs none, but keeps to one's limit.
-    settings = None if dry_run and config_if_any(config) is None else settings_from(config)
+    settings = _settings_if_any(config) if dry_run else settings_from(config)
     summary = Summary(dry_run=dry_run)
     started = monotonic()
     with _opened(file) as (descriptor, name), ReadingProgress(descriptor) as progress:
@@ -80,6 +82,23 @@ def append(
             progress.stop()
             _show(summary, as_json=as_json)
     return EXIT_NO if summary.bad_lines else 0
+
+
+def _settings_if_any(config: Path | None) -> Settings | None:
+    """Return the settings to check lines by, None for the defaults; raises ConfigError if --config can't be used.
+
+    A producer's own machine may have no configuration, or one that only workers can load: SITELOG_CONFIG of an image
+    whose file isn't mounted, a password that isn't set.
+    """
+    try:
+        return None if config_if_any(config) is None else settings_from(config)
+    except ConfigError as error:
+        if config is not None and str(config) != os.environ.get(CONFIG_VARIABLE):
+            raise
+        why = printable(str(error).partition("\n")[0])
+        most = AppendSettings().event_bytes_max
+        typer.echo(f"{why}. Lines are checked by the default append.event_bytes_max, {most}", err=True)
+        return None
 
 
 def _lines(

@@ -213,6 +213,28 @@ def test_a_dry_run_keeps_to_the_limit_of_the_configuration_that_is_named_or_foun
         append(str(file), dry_run=True, config=Path("nothing.yaml"))
 
 
+@pytest.mark.parametrize("unusable", ["missing", "password"])
+def test_a_dry_run_goes_on_by_the_default_limit_where_a_configuration_that_nobody_named_cant_be_used(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, unusable: str
+) -> None:
+    file, config = tmp_path / "events.jsonl", tmp_path / "sitelog.yaml"
+    file.write_text(line_of(example("site_deleted", reason="x" * 5_000)))
+    config.write_text(SMALL.replace("password: x", "password: '${NOT_SET_ANYWHERE}'"))
+    monkeypatch.chdir(tmp_path)
+    found = None
+    if unusable == "missing":  # as in an image whose configuration isn't mounted
+        found = tmp_path / "nothing.yaml"
+        monkeypatch.setenv("SITELOG_CONFIG", str(found))
+
+    assert append(str(file), dry_run=True, config=found) == 0
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(str(found or "sitelog.yaml:4: "))
+    assert line.endswith(". Lines are checked by the default append.event_bytes_max, 1048576")
+    with pytest.raises(ConfigError, match="NOT_SET_ANYWHERE"):
+        append(str(file), dry_run=True, config=config)
+
+
 @pytest.mark.parametrize(("file", "message"), [("nothing", "No such file"), (".", "expected a file, got a directory")])
 def test_a_file_that_can_not_be_read_is_wrong_usage(file: str, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{file}: {message}"):
