@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TextIO
 
 from typer import Abort, TyperException
 
@@ -50,7 +50,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
         # Of the one rich makes the other where the console isn't our Terminal, as that of typer's help.
         if BrokenPipeError not in {type(gone), type(gone.__context__)}:
             raise
-        _drop_output()
+        _drop(sys.stdout)
         return EXIT_READER_GONE
     except Exception as error:  # noqa: BLE001 - the outermost line: a person gets a sentence, whatever happens
         return _full(error) if isinstance(error, OSError) and error.errno in _FULL else _unexpected(error)
@@ -63,14 +63,13 @@ def _full(error: OSError) -> int:
     try:
         _flush()
     except OSError:
-        _drop_output()
+        _drop(sys.stdout)
     return EXIT_UNAVAILABLE
 
 
 def _unexpected(bug: Exception) -> int:
-    _write(f"unexpected {type(bug).__name__}: {bug} ({_TRACEBACK_VARIABLE}=1 shows where)")
-    if os.environ.get(_TRACEBACK_VARIABLE):
-        traceback.print_exception(bug)
+    where = traceback.format_exception(bug) if os.environ.get(_TRACEBACK_VARIABLE) else ()
+    _write(f"unexpected {type(bug).__name__}: {bug} ({_TRACEBACK_VARIABLE}=1 shows where)", "".join(where))
     return EXIT_FAILED
 
 
@@ -79,14 +78,21 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _drop_output() -> None:
-    """Send what stdout still holds nowhere: Python would complain again when it flushes at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    """Send what `stream` still holds nowhere: Python would complain again when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _write(message: str) -> None:
-    for line in message.splitlines():
-        sys.stderr.write(f"error: {printable(line.expandtabs())}\n")
+def _write(message: str, where: str = "") -> None:
+    """Write `message` as error lines, then `where` as it is; the exit code stands where stderr takes nothing."""
+    if sys.stderr is None:  # closed before we began, as by `2>&-`
+        return
+    try:
+        sys.stderr.writelines(f"error: {printable(line.expandtabs())}\n" for line in message.splitlines())
+        sys.stderr.write(where)
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
 
 
 def _code(error: SitelogError) -> int:

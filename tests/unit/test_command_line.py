@@ -284,6 +284,29 @@ def test_a_full_disk_below_standard_output_is_named(tmp_path: Path, arguments: l
 
 
 @pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ('exec "$0" events >/dev/full 2>&1', 69),
+        ('exec "$0" lag --config nothing.yaml 2>/dev/full', 2),
+        ('exec "$0" lag --config nothing.yaml 2>&-', 2),
+    ],
+)
+def test_the_exit_code_stands_where_standard_error_takes_nothing(tmp_path: Path, shell: str, code: int) -> None:
+    assert subprocess.run(["sh", "-c", shell, SITELOG], cwd=tmp_path, check=False, timeout=60).returncode == code
+
+
+def test_a_bug_keeps_its_code_where_standard_error_takes_nothing(tmp_path: Path) -> None:
+    bug = "import sys; from sitelog.cli._run import exit_code_of; sys.exit(exit_code_of(lambda: [].pop()))"
+
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", bug], stderr=full, cwd=tmp_path, env={"SITELOG_TRACEBACK": "1"}, check=False
+        )
+
+    assert ended.returncode == 70
+
+
+@pytest.mark.parametrize(
     ("arguments", "largest"),
     [
         (["parked", "show", "9223372036854775808"], 2**63 - 1),
