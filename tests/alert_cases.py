@@ -68,6 +68,7 @@ CASES = [
         ({**PROJECTOR, **INSTANCE},),
     ),
     Case("SitelogWorkerGone", "it is back soon", {f"up{{{WORKER}}}": "1x3 0x2 1x9"}, 9),
+    Case("SitelogWorkerGone", "its first start is slow", {f"up{{{WORKER}}}": "0x3 1x20"}, 20),
     Case("SitelogWorkerGone", "somebody else's is gone", {'up{job="other"}': "0x10"}, 6),
     Case("SitelogWorkerNotReady", "one of two", ready("0x10", "1x10"), 6, ({**PROJECTOR, **INSTANCE},)),
     Case("SitelogWorkerNotReady", "it was starting", ready("0x3 1x10"), 8),
