@@ -5,7 +5,7 @@ import asyncio
 import typer
 
 from sitelog.cli._options import ConfigOption, settings_from
-from sitelog.streams.topics import check_topics, create_topics, less_than_configured
+from sitelog.streams.topics import check_topics, create_topics
 
 app = typer.Typer(no_args_is_help=True, help="Create the Kafka topics that the configuration names, or check them.")
 
@@ -18,12 +18,11 @@ def create(config: ConfigOption = None) -> None:
     created. What else of an existing one is less than configured is told on stderr.
     """
     settings = settings_from(config)
-    created = asyncio.run(create_topics(settings))
+    created, less = asyncio.run(create_topics(settings))
     for name, topic in settings.kafka_config.topics.items():
         what = "created" if name in created else "was there already"
         typer.echo(f"{name}: {what}, {topic.partitions} partitions")
-    existing = [name for name in settings.kafka_config.topics if name not in created]
-    for line in asyncio.run(less_than_configured(settings, existing)) if existing else ():
+    for line in less:
         typer.echo(line, err=True)
 
 

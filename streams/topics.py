@@ -9,7 +9,15 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams.errors import Halt, UnavailableError
@@ -31,12 +39,21 @@ _IN_SYNC_MIN: Final = 2
 _POLICY: Final = "cleanup.policy"
 _AT_LEAST: Final = ("retention.ms", "max.message.bytes", "min.insync.replicas")
 """A topic's own settings that lose events, refuse them or keep them less safe where they are smaller."""
+_UNSEEN: Final = {
+    TopicAuthorizationFailedError.errno,
+    ClusterAuthorizationFailedError.errno,
+    UnknownTopicOrPartitionError.errno,
+}
+"""What a broker answers of a topic whose settings this user may not see, or that isn't there."""
 
 log = logging.getLogger(__name__)
 
 
-async def create_topics(settings: Settings) -> list[str]:
-    """Create the configured topics that are missing, and return their names once they can be used.
+async def create_topics(settings: Settings) -> tuple[list[str], list[str]]:
+    """Create the configured topics that are missing; return their names once they can be used, and what others lack.
+
+    That is a line for each setting of a topic that was there which is less than configured, and for the command that
+    mends it; none for one whose settings this user may not see.
 
     Topics that exist are left as they are; running it again changes nothing. Raises Halt if one of them has
     another number of partitions, is compacted or can't be created, UnavailableError and ConfigError as `start_client`.
@@ -45,7 +62,8 @@ async def create_topics(settings: Settings) -> list[str]:
     async with admin_client(settings) as admin:
         found = await _partitions(admin)
         _refuse_other_counts(wanted, found)
-        _refuse_compacted(await _own_settings(admin, wanted.keys() & found.keys()))
+        values = await _own_settings(admin, [name for name in wanted if name in found])
+        _refuse_compacted(values)
         missing = [name for name in wanted if name not in found]
         if missing:
             response = await admin.create_topics(
@@ -55,7 +73,7 @@ async def create_topics(settings: Settings) -> list[str]:
             for name, code, *reason in response.topic_errors:
                 _refuse_failure(name, wanted[name], for_code(code), reason[0] if reason else None)
             await _wait_until_led(admin, {name: wanted[name] for name in missing})
-    return missing
+    return missing, list(_less_than_configured(settings, values))
 
 
 async def check_topics(settings: Settings) -> list[str]:
@@ -73,15 +91,6 @@ async def check_topics(settings: Settings) -> list[str]:
     return [name for name in wanted if name not in values]
 
 
-async def less_than_configured(settings: Settings, topics: Iterable[str]) -> list[str]:
-    """Return a line for each setting of these topics that is less than configured, and for the command that mends it.
-
-    Of topics whose settings this user may not see there is none.
-    """
-    async with admin_client(settings) as admin:
-        return list(_less_than_configured(settings, await _own_settings(admin, topics)))
-
-
 async def require_topics(
     admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSettings]
 ) -> Mapping[str, Mapping[str, str]]:
@@ -89,8 +98,9 @@ async def require_topics(
 
     Returns each topic's own settings, as far as this user may see them.
     """
-    values: dict[str, dict[str, str]]
-    found, values = await asyncio.gather(_partitions(admin), _own_settings(admin, wanted))
+    # One after the other: one that fails would leave the other behind, on a client that closes.
+    found = await _partitions(admin)
+    values = await _own_settings(admin, wanted)
     missing = [name for name in wanted if name not in found]
     if missing:
         raise Halt(
@@ -131,15 +141,18 @@ async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str,
 
 
 async def _own_settings(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return what the brokers go by for each topic, their defaults included; without those that may not be seen."""
+    """Return what the brokers go by for each topic, their defaults included; without those that may not be seen.
+
+    Raises KafkaError where a broker can't say it.
+    """
     keys = dict.fromkeys((_POLICY, *_AT_LEAST))
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, keys) for name in topics])
-    return {
-        name: {key: value for key, value, *_ in entries}
-        for response in responses
-        for code, _, _, name, entries in response.resources
-        if not code
-    }
+    resources = [resource for response in responses for resource in response.resources]
+    for code, reason, _, name, _ in resources:
+        if code and code not in _UNSEEN:
+            error = for_code(code)
+            raise error(f"the settings of topic {name}: {reason or error.description}")
+    return {name: {key: value for key, value, *_ in entries} for code, _, _, name, entries in resources if not code}
 
 
 def _refuse_compacted(values: Mapping[str, Mapping[str, str]]) -> None:

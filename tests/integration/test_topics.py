@@ -58,7 +58,7 @@ async def described(settings: Settings, topic: str) -> tuple[int, dict[str, str]
 async def test_a_topic_is_created_as_the_configuration_says(with_topic: With, topic: str) -> None:
     settings = with_topic(3, retention_ms=7_200_000, compression_type="zstd")
 
-    assert await create_topics(settings) == [topic]
+    assert await create_topics(settings) == ([topic], [])
 
     partitions, values = await described(settings, topic)
     assert partitions == 3
@@ -80,7 +80,9 @@ async def test_a_created_topic_takes_an_event_of_the_largest_size_at_once(with_t
 async def test_creating_again_changes_nothing(with_topic: With, topic: str) -> None:
     await create_topics(with_topic(retention_ms=7_200_000))
 
-    assert await create_topics(with_topic(retention_ms=9_000_000)) == []
+    created, less = await create_topics(with_topic(retention_ms=9_000_000))
+    assert created == []
+    assert less[0].startswith(f"topic {topic}: expected retention.ms of at least 9000000, ")
 
     assert (await described(with_topic(), topic))[1]["retention.ms"] == "7200000"
 
