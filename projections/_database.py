@@ -159,7 +159,7 @@ async def limit_transactions(connection: asyncpg.Connection, worker: WorkerSetti
     """Set the one of a worker's timeouts that not every Postgres knows."""
     if worker is not None and connection.get_server_version() >= TRANSACTION_TIMEOUT_SINCE:
         await connection.execute(
-            "SELECT set_config('transaction_timeout', $1, FALSE)", f"{worker.transaction_timeout_seconds:.0f}s"
+            "SELECT set_config('transaction_timeout', $1, FALSE)", f"{worker.transaction_timeout_seconds * 1000:.0f}ms"
         )
 
 

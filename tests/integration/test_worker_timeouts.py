@@ -55,6 +55,15 @@ async def test_a_workers_statement_may_take_as_long_as_is_configured(database: S
         assert connection._config.command_timeout == 65, "asyncpg itself gives up before Postgres does"
 
 
+async def test_a_transaction_may_take_a_part_of_a_second_more_too(database: Settings) -> None:
+    worker = WorkerSettings(**{**WORKER.model_dump(), "transaction_timeout_seconds": 2.5})
+    connection = await connect(database.database_config.primary, worker=worker)
+
+    assert await connection.fetchval("SHOW transaction_timeout") == "2500ms"
+
+    await connection.close()
+
+
 async def test_a_server_that_vanishes_is_given_up_by_a_command_and_by_a_worker(database: Settings) -> None:
     primary = database.database_config.primary
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
