@@ -47,13 +47,16 @@ class WorkerSettings(Section):
     # A fenced worker without a rebalance for so long isn't in the group: it ends, and is started again.
     fence_grace_seconds: Annotated[float, Field(ge=5, le=3_600)] = 60
 
-    # Postgres ends what a frozen worker holds: the locks go before its successor needs them.
+    # Postgres ends what a frozen worker holds: the locks go before its successor needs them. Less than
+    # session_timeout_seconds and transaction_timeout_seconds.
     idle_in_transaction_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 5
     # Until Postgres ends a statement that waits for a lock, and all of it is tried again; less than the next one.
     lock_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 8
-    # Until Postgres ends a statement; 5 s later it is given up, though Postgres doesn't answer. Less than the next one.
+    # Until Postgres ends a statement; 5 s later it is given up, even if Postgres doesn't answer. Less than the next
+    # one.
     statement_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 15
-    # Until Postgres ends a transaction, however busy it is; from Postgres 17 on.
+    # Until Postgres ends a transaction, however busy it is: from Postgres 17 on. Older ones don't know it; it must be
+    # more than the statement's all the same.
     transaction_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 20
 
     # A changed field that somebody else has changed meanwhile is taken, or stays as it is; recorded either way.
@@ -120,16 +123,19 @@ class WorkerSettings(Section):
 class AppendSettings(Section):
     """A producer's limits."""
 
-    # Milliseconds to wait for more events before sending: a batch, at a cost that nobody sees.
+    # Milliseconds to wait for more events before sending: a batch, at a cost that nobody sees. Less than
+    # delivery_timeout_seconds.
     linger_ms: Annotated[int, Field(ge=0, le=5_000)] = 5
-    # Bytes of one partition's batch; larger ones compress no better.
+    # Bytes of one partition's batch; larger ones compress no better. Topics must take as much: see event_bytes_max.
     batch_bytes: Annotated[int, Field(ge=1_024, le=8 * _MIB)] = 262_144
     # Events sent and not yet acknowledged; the next append waits. It is the back-pressure.
     in_flight_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     # Until an event that no broker acknowledges is an error. Kafka's own idempotence covers the retries.
     delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = 30
-    # Bytes of one encoded event; Kafka's own limit. Larger things belong elsewhere, with a link here. Topics that are
-    # there already must take as much: `sitelog topics check`.
+    # Bytes of one encoded event with its key. Larger things belong elsewhere, with a link here. A topic's
+    # max.message.bytes must be 65,536 more than the larger of this and batch_bytes, for headers and batch: that is more
+    # than Kafka's own default, which takes 983,040. Topics that are there already are looked at by `sitelog topics
+    # check`.
     event_bytes_max: Annotated[int, Field(ge=1_024, le=16 * _MIB)] = _MIB
 
     @model_validator(mode="after")

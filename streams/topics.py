@@ -37,7 +37,8 @@ _OVERHEAD_BYTES: Final = 65_536
 _IN_SYNC_MIN: Final = 2
 """Copies that must have an event before it is acknowledged, where there are three or more."""
 _POLICY: Final = "cleanup.policy"
-_AT_LEAST: Final = ("retention.ms", "max.message.bytes", "min.insync.replicas")
+_SIZE: Final = "max.message.bytes"
+_AT_LEAST: Final = ("retention.ms", _SIZE, "min.insync.replicas")
 """A topic's own settings that lose events, refuse them or keep them less safe where they are smaller."""
 _UNSEEN: Final = {
     TopicAuthorizationFailedError.errno,
@@ -170,10 +171,18 @@ def _less_than_configured(settings: Settings, values: Mapping[str, Mapping[str, 
         wanted = _configs(settings.kafka_config.topics[name], settings)
         less = [key for key in _AT_LEAST if key in own and _amount(own[key]) < _amount(wanted[key])]
         for key in less:
-            yield f"topic {name}: expected {key} of at least {wanted[key]}, as the configuration says, found {own[key]}"
+            expected = f"{key} of at least {wanted[key]}{_reason(settings) if key == _SIZE else ''}"
+            yield f"topic {name}: expected {expected}, as the configuration says, found {own[key]}"
         if less:
             change = ",".join(f"{key}={wanted[key]}" for key in less)
             yield f"Run {_command(name)} {change}, or lower what is configured"
+
+
+def _reason(settings: Settings) -> str:
+    """Say what a topic's largest batch is made of; no setting has this number, nor the name that Kafka has for it."""
+    append = settings.append
+    largest = "event_bytes_max" if append.event_bytes_max >= append.batch_bytes else "batch_bytes"
+    return f" (append.{largest}, {getattr(append, largest)}, and {_OVERHEAD_BYTES} for headers and batch)"
 
 
 def _command(topic: str) -> str:
@@ -226,7 +235,7 @@ def _configs(topic: TopicSettings, settings: Settings) -> dict[str, str]:
         _POLICY: "delete",
         "retention.ms": str(topic.retention_ms),
         "compression.type": topic.compression_type,
-        "max.message.bytes": str(largest + _OVERHEAD_BYTES),
+        _SIZE: str(largest + _OVERHEAD_BYTES),
         "min.insync.replicas": str(_IN_SYNC_MIN if topic.replication_factor > _IN_SYNC_MIN else 1),
     }
 

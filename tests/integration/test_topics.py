@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.errors import Halt, UnavailableError
-from sitelog.streams.settings import KafkaSettings, Settings, TopicSettings
+from sitelog.streams.settings import AppendSettings, KafkaSettings, Settings, TopicSettings
 from sitelog.streams.topics import EXIT_TOPICS, check_topics, create_topics
 from tests.commands import sitelog
 from tests.conftest import Services
@@ -143,7 +143,10 @@ async def test_all_that_a_topic_has_less_of_than_configured_is_told_with_the_com
     assert halt.value.exit_code == EXIT_TOPICS
     assert str(halt.value).splitlines() == [
         f"topic {topic}: expected retention.ms of at least 604800000, as the configuration says, found 3600000",
-        f"topic {topic}: expected max.message.bytes of at least 1114112, as the configuration says, found 1048588",
+        (
+            f"topic {topic}: expected max.message.bytes of at least 1114112 (append.event_bytes_max, 1048576, and "
+            "65536 for headers and batch), as the configuration says, found 1048588"
+        ),
         f"topic {topic}: expected min.insync.replicas of at least 2, as the configuration says, found 1",
         (
             f"Run kafka-configs.sh --bootstrap-server SERVER --alter --entity-type topics --entity-name {topic} "
@@ -151,6 +154,15 @@ async def test_all_that_a_topic_has_less_of_than_configured_is_told_with_the_com
             "configured"
         ),
     ]
+
+
+async def test_a_topic_as_kafka_makes_it_takes_the_largest_event_that_the_settings_page_names(
+    with_topic: With, topic: str
+) -> None:
+    await make_foreign_topic(with_topic(), topic, 2, {"max.message.bytes": "1048588"})
+    smaller = {"append": AppendSettings(event_bytes_max=983_040)}
+
+    assert await check_topics(with_topic().model_copy(update=smaller)) == []
 
 
 async def test_what_a_topic_has_more_of_than_configured_is_fine(with_topic: With, topic: str) -> None:
