@@ -19,7 +19,7 @@ ConfigOption = Annotated[
         "--config",
         envvar=CONFIG_VARIABLE,
         show_envvar=True,
-        help="The configuration; otherwise sitelog.yaml in $SITELOG_DIR, or in ./.sitelog without it, else "
+        help="The configuration; otherwise sitelog.yaml in $SITELOG_DIR, or without it in ./.sitelog, else "
         "./sitelog.yaml.",
     ),
 ]
@@ -48,9 +48,10 @@ def find_config(config: Path | None) -> Path:
     found = config_if_any(config)
     if found is not None:
         return found
-    places = " or ".join(str(place) if place.is_absolute() else f"./{place}" for place in _usual_places())
+    first, *others = (str(place) if place.is_absolute() else f"./{place}" for place in _usual_places())
+    places = f"{first}, where {DIR_VARIABLE} points" if not others else " or ".join((first, *others))
     raise ConfigError(
-        f"expected a configuration in --config, SITELOG_CONFIG, {places}, found none: `sitelog up` writes the first"
+        f"expected a configuration in --config, {CONFIG_VARIABLE}, {places}, found none: `sitelog up` writes {first}"
     )
 
 
@@ -68,9 +69,12 @@ def _is_file(place: Path) -> bool:
         raise ConfigError(f"{place}: {error.strerror}. Name a configuration in --config or SITELOG_CONFIG") from error
 
 
-def _usual_places() -> tuple[Path, Path]:
-    # In ./.sitelog may be another stack's: what `status` shows is what `position set` acts on.
-    return Path(os.environ.get(DIR_VARIABLE) or DEFAULT_DIR) / "sitelog.yaml", Path("sitelog.yaml")
+def _usual_places() -> tuple[Path, ...]:
+    named = os.environ.get(DIR_VARIABLE)
+    if named:
+        # Any other may be another stack's: what `status` shows is what `position set` acts on.
+        return (Path(named) / "sitelog.yaml",)
+    return DEFAULT_DIR / "sitelog.yaml", Path("sitelog.yaml")
 
 
 def settings_from(config: Path | None) -> Settings:

@@ -178,8 +178,9 @@ def test_the_stack_that_the_variable_names_is_the_one_whose_configuration_is_fou
 
     assert found() == str(named / "sitelog.yaml")
     (named / "sitelog.yaml").unlink()
+    (tmp_path / "sitelog.yaml").write_text(SMALL)  # another's, as after a typing error in the variable
     assert found().startswith("error: expected a configuration in --config, SITELOG_CONFIG, ")
-    assert f", {named}/sitelog.yaml or ./sitelog.yaml, found none" in found()
+    assert f", {named}/sitelog.yaml, where SITELOG_DIR points, found none: `sitelog up` writes {named}/" in found()
 
 
 def test_config_check_says_what_a_good_file_amounts_to(config: Path, tmp_path: Path) -> None:
