@@ -1,6 +1,7 @@
 """What commands have that decide something for good: who says so and why, which are recorded, and a question before."""
 
 import os
+import sys
 from getpass import getuser
 from typing import Annotated
 
@@ -37,7 +38,8 @@ ByOption = Annotated[
 def confirm(question: str) -> None:
     """Ask, and return after a yes; raise ConfigError after a no, and where nobody is there to answer."""
     try:
-        if typer.confirm(question):
+        # None where it was closed before we began, as by `<&-`.
+        if sys.stdin is not None and typer.confirm(question):
             return
     except typer.Abort as unanswered:
         if isinstance(unanswered.__context__, KeyboardInterrupt):

@@ -108,6 +108,12 @@ def test_reset_lists_what_goes_and_deletes_nothing_without_a_yes(folder):
         assert (folder / "state.json").exists()
 
 
+def test_a_question_to_a_closed_standard_input_is_unanswered(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ConfigError, match=r"^not confirmed, so nothing was done"):
+        confirm("Delete them?")
+
+
 def test_ctrl_c_at_the_question_is_an_interruption(monkeypatch):
     class Keyboard(StringIO):
         def readline(self, *_):
