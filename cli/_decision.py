@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sitelog.cli._printable import printable
 from sitelog.streams.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ def _myself() -> str:
 
 
 def _said(text: str) -> str:
-    if not text.strip() or not text.isprintable():
+    if not text.strip() or printable(text) != text:
         raise typer.BadParameter(f"expected a line of text, got {text!r}")
     return text.strip()
 

@@ -211,6 +211,8 @@ def test_a_long_value_is_cut() -> None:
 
 def test_what_a_terminal_would_obey_is_escaped_and_all_else_stays() -> None:
     assert printable("Zürich → 東京 [x] \\") == "Zürich → 東京 [x] \\"
+    assert printable("می\u200cشود 東京\u3000支店 a\u00a0b\n") == "می\u200cشود 東京\u3000支店 a\u00a0b\\n"
+    assert printable("\u200b\u200e\u200f\u2028\u2066\ufeff") == r"\u200b\u200e\u200f\u2028\u2066\ufeff"
     assert printable("a\x1b[2Jb\nc\x9b\u202ed\ud800") == r"a\x1b[2Jb\nc\x9b\u202ed\ud800"
     shown = text("site ", ("\x1b]0;x\x07", "bold cyan"), style="dim")
     assert shown.plain == r"site \x1b]0;x\x07"
