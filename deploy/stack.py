@@ -11,7 +11,7 @@ from sitelog.deploy._database import ensure_database
 from sitelog.deploy._disk import FREE_BYTES_MIN, require_free_space
 from sitelog.deploy._folder import clear, is_ours, locked, require_ours, take
 from sitelog.deploy._java import find_java
-from sitelog.deploy._ports import free_port
+from sitelog.deploy._ports import free_port, require_free
 from sitelog.deploy._postgres_data import find_binaries
 from sitelog.deploy._state import StackState, new_state, read_state, write_state
 from sitelog.deploy._supervisor import supervisor_name
@@ -86,12 +86,27 @@ class Stack:
         state = _settle(None, wanted)
         find_java(self.environ)
         find_binaries(state.postgres_bin, self.environ)
+        self._require_free_ports(state)
 
     async def reset(self) -> None:
         """End everything and delete data, logs and configuration (`_folder.content`); repeating it is harmless."""
         require_ours(self.folder)
         if self.folder.is_dir():
             await asyncio.to_thread(self._reset_alone)
+
+    def _require_free_ports(self, state: StackState) -> None:
+        """Raise UnavailableError if somebody else listens where a new stack's brokers or Postgres are to."""
+        held: set[int] = set()
+        if any(daemon.running() for daemon in started_daemons(self.folder)):
+            try:
+                old = read_state(self.folder)
+            except ConfigError:
+                return  # a reset is what mends it; which ports are this stack's nobody knows
+            held = old.ports() if old else held
+        wanted = {broker.port: (f"Kafka broker {broker.node_id}", "--kafka-port") for broker in state.brokers}
+        for port, (service, option) in {**wanted, state.postgres_port: ("Postgres", "--postgres-port")}.items():
+            if port not in held:
+                require_free(port, service, option)
 
     def own_environ(self) -> dict[str, str]:
         """Return the environment without what would lead a client of this stack to another's Kafka or Postgres."""

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import threading
 from io import StringIO
 
@@ -145,6 +146,28 @@ def test_nothing_is_deleted_for_a_new_stack_that_can_not_be(run, folder, monkeyp
     assert message in str(result.exception)
     assert "deletes" not in result.output
     assert (folder / "state.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--kafka-port", "--postgres-port"])
+def test_nothing_is_deleted_for_a_new_stack_whose_port_another_process_has(run, folder, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(up, "--dir", folder, "--reset", "--yes", option, port)
+    assert f"can't listen on 127.0.0.1:{port}: the port is in use" in str(result.exception)
+    assert "deletes" not in result.output
+    assert (folder / "state.json").exists()
+
+
+def test_a_port_that_this_stack_itself_has_is_free_for_the_next_one(folder):
+    port = read_state(folder).postgres_port
+    stack = Stack(folder, os.environ, print)
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(UnavailableError, match=f":{port}: the port is in use"):
+            stack.require_possible(Wanted(postgres_port=port))  # nothing of the stack runs
+        daemon = Daemon(folder, "postgres")
+        daemon.start(["sleep", "60"], os.environ)
+        stack.require_possible(Wanted(postgres_port=port))
+    stop_together([daemon], [(signal.SIGKILL, 5)])
 
 
 @pytest.mark.parametrize(
