@@ -31,7 +31,7 @@ def check(config: ConfigOption = None) -> None:
     """Check that every topic is there, as the configuration says; change nothing.
 
     Exits with 79 if one is missing, has another number of partitions, is compacted, or keeps events for less time,
-    takes smaller ones or asks fewer copies than configured.
+    takes smaller ones only, or acknowledges them with fewer copies than configured.
     """
     settings = settings_from(config)
     unseen = asyncio.run(check_topics(settings))
