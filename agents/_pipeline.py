@@ -188,10 +188,9 @@ class Pipeline:
                 self._progress.failing(claim.topic, claim.partition, f"schema registry: {retry}")
                 await patience.wait("registry")
             else:
-                self._progress.goes_on(claim.topic, claim.partition)
-                return True
+                break
         self._progress.goes_on(claim.topic, claim.partition)
-        return False
+        return not claim.void
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         batch, consumer = job.batch, self._consumer()

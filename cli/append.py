@@ -91,7 +91,8 @@ def _settings_if_any(config: Path | None) -> Settings | None:
     whose file isn't mounted, a password that isn't set.
     """
     try:
-        return None if config_if_any(config) is None else settings_from(config)
+        found = config_if_any(config)
+        return None if found is None else settings_from(found)
     except ConfigError as error:
         if config is not None and str(config) != os.environ.get(CONFIG_VARIABLE):
             raise

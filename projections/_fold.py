@@ -1,6 +1,6 @@
 """Folds events into rows, in memory: no I/O, no clock, the same rows from the same events every time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,8 @@ class Step:
             return None
         if self._own_key:
             return own
-        try:
-            return self._key_of(event)
-        except Park:
-            raise
-        except Exception as error:
-            raise _failed(self.name, error) from error
+        key: Key | None = _guarded(self.name, self._key_of, event)
+        return key
 
     def row(self, key: Key) -> Stored | None:
         """Return the row of this key; raises Waits where there must be one and isn't."""
@@ -211,13 +207,14 @@ class Fold:
 
     def _create_again(self, step: Step, stored: Stored, event: Event, at: At) -> Stored:
         version = stored.version + 1
-        values = self._guarded(step.handler, event)
+        values = _guarded(step.name, step.handler.fold, event)
         return Stored(list(values), version, {EVERY_FIELD: version}, at)
 
     def _call(self, step: Step, stored: Stored | None, event: Event, at: At) -> Stored | None:
         handler = step.handler
         before = None if stored is None else step.make(stored.values)
-        row = self._guarded(handler, event) if step.creates else self._guarded(handler, before, event)
+        given = (event,) if step.creates else (before, event)
+        row = _guarded(step.name, handler.fold, *given)
         if row is None:
             return None
         if stored is None:
@@ -231,7 +228,8 @@ class Fold:
     def _follow(self, step: Step, ranges: Ranges | None, event: Event, at: At) -> Ranges:
         before = ranges.rows if ranges is not None else {}
         key_of, same = step.handler.projection.key_of_row, step.handler.projection.same
-        folded = self._guarded(step.handler, tuple([step.make(stored.values) for stored in before.values()]), event)
+        known = tuple([step.make(stored.values) for stored in before.values()])
+        folded = _guarded(step.name, step.handler.fold, known, event)
         rows: dict[Key, Stored] = {}
         for row in sorted(folded, key=key_of):
             key = key_of(row)
@@ -245,15 +243,15 @@ class Fold:
         removed = (ranges.removed if ranges is not None else set()) | (before.keys() - rows.keys())
         return Ranges(rows, removed - rows.keys())
 
-    @staticmethod
-    def _guarded(handler: Handler, *args: Any) -> Any:
-        """Call the read model's own function."""
-        try:
-            return handler.fold(*args)
-        except Park:
-            raise
-        except Exception as error:
-            raise _failed(handler.projection.name, error) from error
+
+def _guarded(projection: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a read model's own function."""
+    try:
+        return function(*args)
+    except Park:
+        raise
+    except Exception as error:
+        raise _failed(projection, error) from error
 
 
 def _failed(projection: str, error: Exception) -> Park:

@@ -16,14 +16,14 @@ def json_of(value: Mapping[str, Any] | tuple[Any, ...] | None) -> Json | None:
     return None if value is None else Json(orjson.dumps(value, default=_plain).decode())
 
 
-def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two values of a jsonb column are the same JSON, with numbers compared as Postgres does: exactly.
+def same(one: Any, other: Any, *, is_json: bool) -> bool:
+    """Tell whether two values of a column are the same: of a jsonb column the same JSON, its numbers exactly.
 
-    Postgres gives it back with spaces, an order and a spelling of numbers of its own.
+    Postgres gives JSON back with spaces, an order and a spelling of numbers of its own.
     """
     if one == other:
         return True
-    if not (isinstance(one, str) and isinstance(other, str)):
+    if not (is_json and isinstance(one, str) and isinstance(other, str)):
         return False
     try:
         return bool(_exact(one) == _exact(other))

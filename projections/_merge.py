@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
-from sitelog.projections._json import same_json
+from sitelog.projections._json import same
 from sitelog.projections._projection import Field
 from sitelog.projections._stored import Stored
 
@@ -70,12 +70,10 @@ class Place:
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two of these values are the same; a row's JSON is spelled as Postgres spells it."""
-        if one == other:
-            return True
         if self.single:
-            return self._json[0] and same_json(one, other)
-        parts = zip(self._json, one, other, strict=True)
-        return all(a == b or (is_json and same_json(a, b)) for is_json, a, b in parts)
+            return same(one, other, is_json=self._json[0])
+        parts = zip(one, other, self._json, strict=True)
+        return all(same(a, b, is_json=is_json) for a, b, is_json in parts)
 
     def put(self, value: Any, into: dict[int, Any]) -> None:
         """Set the field's columns to what `value_in` has returned."""

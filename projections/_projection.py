@@ -7,7 +7,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from sitelog.projections._columns import POSTGRES_TYPES, Json, columns
-from sitelog.projections._json import same_json
+from sitelog.projections._json import same
 from sitelog.streams._event import Event
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -198,7 +198,7 @@ class Projection(Generic[Row]):
         return {
             column
             for column, index in self.index.items()
-            if one[index] != other[index] and not (column in self.json_columns and same_json(one[index], other[index]))
+            if not same(one[index], other[index], is_json=column in self.json_columns)
         }
 
     def _register(

@@ -22,7 +22,6 @@ STOP_SECONDS_MAX: Final = 5
 
 _TOPIC_POLL_SECONDS: Final = 0.1
 _SENDER_SECONDS: Final = 0.5
-_OVERHEAD_BYTES: Final = 65_536
 _UNCOMPRESSED: Final = {"uncompressed", "producer"}
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class Producer:
             compression_type=self._compression,
             linger_ms=append.linger_ms,
             max_batch_size=append.batch_bytes,
-            max_request_size=max(append.event_bytes_max, append.batch_bytes) + _OVERHEAD_BYTES,
+            max_request_size=append.message_bytes_max,
             # Also how long a batch may be without a leader; one that expires so breaks the idempotent sequence.
             request_timeout_ms=int(append.delivery_timeout_seconds * 1_000),
         )

@@ -1,13 +1,15 @@
 """The configuration's `worker` and `append`: how much is in flight, and how long anything may take."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sitelog.streams._section import Host, Problem, Section, raise_if_any
 
 _MIB = 1_048_576
+OVERHEAD_BYTES: Final = 65_536
+"""Room for key, headers and batch around the largest event."""
 
 
 class WorkerSettings(Section):
@@ -137,6 +139,16 @@ class AppendSettings(Section):
     # than Kafka's own default, which takes 983,040. Topics that are there already are looked at by `sitelog topics
     # check`.
     event_bytes_max: Annotated[int, Field(ge=1_024, le=16 * _MIB)] = _MIB
+
+    @property
+    def sent_bytes_max(self) -> int:
+        """The bytes of the largest batch: of one large event, or of several."""
+        return max(self.event_bytes_max, self.batch_bytes)
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The same with all that is around it, so that a broker takes what append accepts."""
+        return self.sent_bytes_max + OVERHEAD_BYTES
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

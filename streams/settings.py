@@ -64,7 +64,7 @@ class Settings(Section):
         return self
 
     def _problems(self) -> Iterable[Problem]:
-        largest = max(self.append.event_bytes_max, self.append.batch_bytes)
+        largest = self.append.sent_bytes_max
         if self.worker.batch_bytes_max < largest:
             yield (
                 ("worker", "batch_bytes_max"),

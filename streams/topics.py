@@ -20,6 +20,7 @@ from aiokafka.errors import (
 )
 
 from sitelog.streams._kafka import kafka_client_options, start_client
+from sitelog.streams._worker_settings import OVERHEAD_BYTES
 from sitelog.streams.errors import Halt, UnavailableError
 from sitelog.streams.settings import Settings, TopicSettings
 
@@ -32,8 +33,6 @@ _VISIBLE_SECONDS: Final = 15
 """Until a created topic has a leader for each partition and every broker knows of it."""
 _POLL_SECONDS: Final = 0.05
 """Between two looks at the metadata, which Kafka gives no way to wait for."""
-_OVERHEAD_BYTES: Final = 65_536
-"""Room for key, headers and batch around the largest event, so that the broker takes what append accepts."""
 _IN_SYNC_MIN: Final = 2
 """Copies that must have an event before it is acknowledged, where there are three or more."""
 _POLICY: Final = "cleanup.policy"
@@ -182,7 +181,7 @@ def _reason(settings: Settings) -> str:
     """Say what a topic's largest batch is made of; no setting has this number, nor the name that Kafka has for it."""
     append = settings.append
     largest = "event_bytes_max" if append.event_bytes_max >= append.batch_bytes else "batch_bytes"
-    return f" (append.{largest}, {getattr(append, largest)}, and {_OVERHEAD_BYTES} for headers and batch)"
+    return f" (append.{largest}, {getattr(append, largest)}, and {OVERHEAD_BYTES} for headers and batch)"
 
 
 def _command(topic: str) -> str:
@@ -230,12 +229,11 @@ def _new_topic(name: str, topic: TopicSettings, settings: Settings) -> NewTopic:
 
 def _configs(topic: TopicSettings, settings: Settings) -> dict[str, str]:
     """Return the settings that a topic of ours has in Kafka."""
-    largest = max(settings.append.event_bytes_max, settings.append.batch_bytes)
     return {
         _POLICY: "delete",
         "retention.ms": str(topic.retention_ms),
         "compression.type": topic.compression_type,
-        _SIZE: str(largest + _OVERHEAD_BYTES),
+        _SIZE: str(settings.append.message_bytes_max),
         "min.insync.replicas": str(_IN_SYNC_MIN if topic.replication_factor > _IN_SYNC_MIN else 1),
     }
 

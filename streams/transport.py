@@ -23,6 +23,7 @@ from mode import Service
 from sitelog.streams._batch import Claim, Record, RecordBatch
 from sitelog.streams._consumer_thread import BatchConsumerThread
 from sitelog.streams._fetched import EXIT_HOLE, NO_LOG
+from sitelog.streams._lasting import Lasting
 from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.topics import EXIT_TOPICS
 
@@ -355,13 +356,11 @@ class BatchConsumer(driver.Consumer):
     @Service.task
     async def _watch(self) -> None:
         """Stop where Faust would go on as a zombie: an error nobody takes, a flow that nobody resumes."""
-        stopped_since: float | None = None
-        missing_since: float | None = None
+        stopped, gone = Lasting(FLOW_STOPPED_SECONDS_MAX), Lasting(TOPIC_MISSING_SECONDS_MAX)
         while not self.should_stop:
             await self.sleep(1.0)
             missing = self._thread.missing_topics() if self.joined else []
-            missing_since = (missing_since or monotonic()) if missing else None
-            if missing_since is not None and monotonic() - missing_since > TOPIC_MISSING_SECONDS_MAX:
+            if gone.too_long(holds=bool(missing)):
                 self.halt(
                     Halt(f"expected the topic {missing[0]}, got none of that name any more (exit 79)", EXIT_TOPICS)
                 )
@@ -371,9 +370,7 @@ class BatchConsumer(driver.Consumer):
             ended = self._thread.ended_task()
             if ended is not None and not self.should_stop:
                 self.halt(Halt(f"Kafka's client can't go on: {ended}"))
-            stuck = not self.flow_active and bool(self._assigned())
-            stopped_since = (stopped_since or monotonic()) if stuck else None
-            if stopped_since is not None and monotonic() - stopped_since > FLOW_STOPPED_SECONDS_MAX:
+            if stopped.too_long(holds=not self.flow_active and bool(self._assigned())):
                 self.halt(Halt("partitions are assigned but reading never resumed (exit 78)", EXIT_FLOW_STOPPED))
 
     def _assigned(self) -> set[TP]:
