@@ -29,7 +29,7 @@ _NOT_YET = (
 _ADVICE = (
     DISK_FULL,
     Advice("Address already in use", "Another process took the port meanwhile: run `sitelog up` again"),
-    Advice("could not map anonymous shared memory", "The machine is out of memory: Postgres needs about 300 MB"),
+    Advice("could not map anonymous shared memory", "The machine is out of memory: Postgres needs up to 600 MB"),
     Advice("pre-existing shared memory block", "An older server still ends: run `sitelog up` again in a few seconds"),
     Advice('lock file "postmaster.pid" already exists', "Another server uses this data folder: end it first"),
 )
@@ -39,8 +39,7 @@ _SETTINGS = {
     # No socket in the file system: its path is limited to 107 characters, and folders may be deeper.
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "wal_compression": "on",
+    "shared_buffers": "512MB",
     # A replay of millions of events would otherwise force a checkpoint every few seconds.
     "max_wal_size": "4GB",
     # A worker that was cut off loses its locks after 25 s, not after two hours.

@@ -68,6 +68,20 @@ class RowFormat:
             at = end + _TYPE
         return parts
 
+    def picked(self, record: bytes, changes: Mapping[int, Any], wanted: Sequence[bool]) -> list[bytes]:
+        """Return what `changed` does, but only the values that are wanted, by index. Raises UnfitValueError."""
+        parts: list[bytes] = []
+        at = _COUNT + _TYPE
+        for index in range(len(wanted)):
+            end = at + _LENGTH + _size(record, at)
+            if wanted[index]:
+                if index in changes:
+                    parts.append(self._packed(index, self._encode[index], changes[index]))
+                else:
+                    parts.append(record[at:end])
+            at = end + _TYPE
+        return parts
+
     def _packed(self, index: int, encode: Encode, value: Any) -> bytes:
         if value is None:
             return NULL

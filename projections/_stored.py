@@ -1,6 +1,6 @@
 """A row as the store has it, with what is kept beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,16 +27,17 @@ class Stored:
     """A row's values, in the order of its columns, and its bookkeeping.
 
     `version` is how many events were applied to it, `at` the place of the last one: None as it was loaded, all others
-    are to be written.
+    are to be written. `ctid` is where in its table Postgres has the row, None for one that was made anew.
     """
 
-    __slots__ = ("_changes", "_form", "_record", "_values", "_versions", "_versions_json", "at", "version")
+    __slots__ = ("_changes", "_form", "_record", "_values", "_versions", "_versions_json", "at", "ctid", "version")
 
     def __init__(
         self, values: list[Any] | None, version: int, field_versions: dict[str, int] | None, at: At | None
     ) -> None:
         self.version = version
         self.at = at
+        self.ctid: bytes | None = None
         self._values = values
         self._versions = field_versions
         # As it was loaded: of that only those values become objects that somebody asks for.
@@ -46,9 +47,10 @@ class Stored:
         self._changes: dict[int, Any] | None = None
 
     @staticmethod
-    def loaded(form: RowFormat, record: bytes, version: int, versions_json: str | None) -> "Stored":
-        """Return a row as Postgres has sent it: its record and its bookkeeping."""
+    def loaded(form: RowFormat, record: bytes, version: int, versions_json: str | None, ctid: bytes) -> "Stored":
+        """Return a row as Postgres has sent it: its record, its bookkeeping and its place."""
         row = Stored(None, version, None, None)
+        row.ctid = ctid
         row._form = form
         row._record = record
         row._versions_json = versions_json
@@ -98,6 +100,7 @@ class Stored:
     def counted(self, at: At) -> "Stored":
         """Return this row after one more event, which has changed nothing in it."""
         row = Stored(self._values, self.version + 1, self._versions, at)
+        row.ctid = self.ctid
         row._form = self._form
         row._record = self._record
         row._versions_json = self._versions_json
@@ -109,6 +112,14 @@ class Stored:
         if self._form is None:
             return form.packed(self.values)
         return form.changed(self._record, self._changes or _NO_CHANGES)
+
+    def changes(self) -> Collection[int]:
+        """Return the indexes of the values that differ from those at its `ctid`."""
+        return self._changes or _NO_CHANGES
+
+    def picked(self, form: RowFormat, wanted: Sequence[bool]) -> list[bytes]:
+        """Return some of the values as COPY takes them, of a row that has a `ctid`. Raises UnfitValueError."""
+        return form.picked(self._record, self._changes or _NO_CHANGES, wanted)
 
     def versions_json(self) -> str | None:
         """Return the field versions as they are stored."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sitelog.projections._copy import PACKED_AT_ONCE, copy
 from sitelog.projections._fold import Ranges
+from sitelog.projections._in_place import InPlace, is_newer, keeping_owner
 from sitelog.projections._insert import Filled, Insert, columns_of
 from sitelog.projections._model_rows import ModelPacker, Placed
 from sitelog.projections._packed import RowFormat
@@ -33,6 +34,7 @@ class Table:
         )
         self._form = row_format(projection)
         self._packer = ModelPacker(self._form, len(self._written))
+        self._in_place = InPlace(projection, self.name, self._form)
 
     @cached_property
     def create_sql(self) -> str:
@@ -79,7 +81,7 @@ class Table:
         wanted = self._wanted
         key = ", ".join(f"t.{column}" for column in self.projection.key)
         record = ", ".join(f"t.{column}" for column in self.projection.columns)
-        columns = f"{key}, record_send(ROW({record})), t.version, t.field_versions"
+        columns = f"{key}, record_send(ROW({record})), t.version, t.field_versions, tidsend(t.ctid)"
         if len(wanted) == 1:
             return f"SELECT {columns} FROM public.{self.name} AS t WHERE t.{wanted[0]} = ANY($1)"
         arrays = ", ".join(f"${n}::{self._array(column)}" for n, column in enumerate(wanted, 1))
@@ -121,11 +123,9 @@ class Table:
     def _on_conflict(self) -> str:
         kept = (*self.projection.key, OWNER)
         updates = ", ".join(f"{column} = excluded.{column}" for column in self._written if column not in kept)
-        # Null, which is refused: `_database.why_refused` says what it means.
-        owner = f"{OWNER} = CASE WHEN excluded.{OWNER} = t.{OWNER} THEN t.{OWNER} END"
         return (
-            f"ON CONFLICT ({', '.join(self.projection.key)}) DO UPDATE SET {updates}, {owner} "
-            f"WHERE excluded.log_seq > t.log_seq OR excluded.{OWNER} <> t.{OWNER}"
+            f"ON CONFLICT ({', '.join(self.projection.key)}) DO UPDATE SET {updates}, {keeping_owner('excluded')} "
+            f"WHERE {is_newer('excluded')}"
         )
 
     @property
@@ -154,16 +154,19 @@ class Table:
     async def write(self, connection: Any, rows: Iterable[Placed]) -> None:
         """Write the rows that events have changed."""
         changed = _changed(rows)
+        placed = [row for row in changed if row[2].ctid is not None]
+        if len(placed) >= BULK_ROWS and await self._in_place.write(connection, placed):
+            changed = [row for row in changed if row[2].ctid is None]
         if len(changed) >= BULK_ROWS:
             await connection.execute(self.stage_sql)
-            await self._copy(connection, "pg_temp", self._stage, changed)
+            await self._copy(connection, "pg_temp", self._stage, _in_key_order(changed))
             await connection.execute(self.merge_sql)
         elif changed:
-            await connection.execute(self.upsert.sql, *_columns(changed))
+            await connection.execute(self.upsert.sql, *_columns(_in_key_order(changed)))
 
     def filled(self, rows: Iterable[Placed]) -> Filled:
         """Return the rows that events have changed as an insert, for few of them."""
-        return self.upsert, _columns(_changed(rows))
+        return self.upsert, _columns(_in_key_order(_changed(rows)))
 
     async def fill(self, connection: Any, rows: Iterable[Placed]) -> None:
         """Write rows that the table doesn't have yet, all of them."""
@@ -180,8 +183,13 @@ class Table:
 
 
 def _changed(rows: Iterable[Placed]) -> list[Placed]:
-    """Return the rows to be written, in key order so that nobody deadlocks."""
-    return sorted((row for row in rows if row[2].at is not None), key=itemgetter(0))
+    """Return the rows to be written."""
+    return [row for row in rows if row[2].at is not None]
+
+
+def _in_key_order(rows: Iterable[Placed]) -> list[Placed]:
+    """Return the rows in an order in which nobody deadlocks."""
+    return sorted(rows, key=itemgetter(0))
 
 
 def row_format(projection: Projection[Any]) -> RowFormat:

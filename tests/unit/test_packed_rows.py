@@ -27,10 +27,11 @@ CREATED: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 VALUES: Final = ["port", Decimal("-10.50"), -7, 39.25, True, date(1999, 12, 31), '{"a": 1}', CREATED, None]
 SPACES, DELETED = 2, 8
 AT: Final = At(9, CREATED)
+CTID: Final = bytes(6)
 
 
 def loaded(versions_json: str | None = None) -> Stored:
-    return Stored.loaded(FORM, record_of(FORM, VALUES), 3, versions_json)
+    return Stored.loaded(FORM, record_of(FORM, VALUES), 3, versions_json, CTID)
 
 
 def test_each_value_and_all_of_them_come_back() -> None:
