@@ -19,7 +19,7 @@ from sitelog.projections._log import seen_before
 from sitelog.projections._slice import Outcome, Slice
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Claim, Place
-from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.errors import Halt
 
 log = logging.getLogger("sitelog.pipeline")
 
@@ -74,7 +74,8 @@ class Applier:
     async def alone(self, claim: Claim, part: Slice) -> Outcome | None:
         """Apply a slice, again and again while the database is away; None once the claim is over.
 
-        Raises Halt, and whatever else no further try mends.
+        Raises Halt, SchemasAway where what was put aside can't be read without the schema registry, and whatever else
+        no further try mends.
         """
         patience = Patience(self._metrics, self._spans)
         check_known = self._is_wary_of(part)
@@ -92,10 +93,9 @@ class Applier:
                     self._wary[part.place] = WARY_BATCHES
                 elif isinstance(error, TooMuchAside) or (refused_data(error) and len(part.items) > 1):
                     return await self._divide(claim, part)
-                elif (away := _away(error)) is not None:
-                    of, why = away
-                    self._progress.failing(part.topic, part.partition, why)
-                    await patience.wait(of)
+                elif transient(error):
+                    self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
+                    await patience.wait("database")
                     overlong = overlong + 1 if self._is_overlong(error, began) else 0
                     if overlong >= OVERLONG_TRIES and len(part.items) > 1:
                         return await self._divide(claim, part)
@@ -156,11 +156,3 @@ class Applier:
     def _connection(self, parts: Sequence[Slice]) -> AbstractAsyncContextManager[Any]:
         """Take a connection, for one transaction with these."""
         return self._spans.transaction(self._pool().acquire(timeout=ACQUIRE_SECONDS_MAX), parts)
-
-
-def _away(error: Exception) -> tuple[str, str] | None:
-    """Return what is waited for, as metrics call it, and in words; None where a later try is no better."""
-    if transient(error):
-        return "database", f"Postgres: {error or type(error).__name__}"
-    # An event that was put aside long ago may need a schema that this process hasn't asked for yet.
-    return ("registry", f"schema registry: {error}") if isinstance(error, Retry) else None

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sitelog.agents._applier import Applier
 from sitelog.agents._group import Group
@@ -19,12 +19,18 @@ from sitelog.projections._pieces import pieces
 from sitelog.projections._slice import Outcome, Slice
 from sitelog.streams._batch import Claim, Place, RecordBatch
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.errors import Halt, SchemasAway
 
 log = logging.getLogger("sitelog.pipeline")
 
 DECODE_AT_ONCE: Final = 250
 """Records decoded before others may use the event loop: about 3 ms."""
+
+IN_PLACE_SECONDS_MAX: Final = 1.0
+"""For which those behind a batch wait with it for the schema registry; then its partition waits alone."""
+
+
+Wait = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Consumer(Protocol):
@@ -39,6 +45,9 @@ class Consumer(Protocol):
     def reclaim(self, claim: Claim) -> None:
         """Claim anew."""
 
+    def put_off(self, claim: Claim, until: Wait) -> None:
+        """Claim anew once this has returned."""
+
     def halt(self, halt: Halt) -> None:
         """End the process."""
 
@@ -51,6 +60,14 @@ class Job:
     part: Slice
     started: float
     decoded: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A batch whose partition has to wait for schemas."""
+
+    batch: RecordBatch
+    away: SchemasAway
 
 
 class Pipeline:
@@ -116,8 +133,12 @@ class Pipeline:
             group.begun.set()
             batches = list(group.batches.values())
             with self._spans.applying(batches):
-                jobs = [job for batch in batches if (job := await self._begin(batch)) is not None]
+                begun = [one for batch in batches if (one := await self._begin(batch)) is not None]
                 await group.wait_for_earlier(unless_full=False)
+                for one in begun:
+                    if isinstance(one, Unread):
+                        self._put_off(one.batch.claim, one.away)
+                jobs = [one for one in begun if isinstance(one, Job)]
                 if len(jobs) == 1 or not await self._apply_together(jobs):
                     await asyncio.gather(*map(self._apply_alone, jobs))
             group.done()
@@ -131,10 +152,13 @@ class Pipeline:
             log.critical("%s failed", task.get_name(), exc_info=error)
             self._consumer().halt(Halt(f"{task.get_name()}: {type(error).__name__}: {error}"))
 
-    async def _begin(self, batch: RecordBatch) -> Job | None:
+    async def _begin(self, batch: RecordBatch) -> Job | Unread | None:
         with self._halting(batch), self._spans.decoding(batch):
             started = monotonic()
-            items = await self._decode(batch)
+            try:
+                items = await self._decode(batch)
+            except SchemasAway as away:
+                return Unread(batch, away)
             part = Slice(batch.topic, batch.partition, batch.claim.epoch, batch.start, batch.end, items)
             return Job(batch, part, started, monotonic())
         return None
@@ -154,9 +178,13 @@ class Pipeline:
 
     async def _apply_alone(self, job: Job) -> None:
         with self._halting(job.batch), self._spans.alone(job.batch):
-            outcome = await self._applier.alone(job.batch.claim, job.part)
-            if outcome is not None:
-                self._settle(job, outcome)
+            try:
+                outcome = await self._applier.alone(job.batch.claim, job.part)
+            except SchemasAway as away:  # of what was put aside, and goes on with this batch
+                self._put_off(job.batch.claim, away)
+            else:
+                if outcome is not None:
+                    self._settle(job, outcome)
 
     @contextmanager
     def _halting(self, batch: RecordBatch) -> Iterator[None]:
@@ -172,25 +200,54 @@ class Pipeline:
     async def _decode(self, batch: RecordBatch) -> list[Item]:
         items: list[Item] = []
         for records in pieces(batch.records, DECODE_AT_ONCE):
-            if not await self._prepare(batch.claim, [record.value for record in records]):
-                return []  # the claim is over: nobody wants them any more
+            await self._prepare(batch.claim, [record.value for record in records])
+            if batch.claim.void:
+                return []  # nobody wants them any more
             items += decode(records, batch.topic, self._codec)
             await asyncio.sleep(0)
         return items
 
-    async def _prepare(self, claim: Claim, values: list[bytes | None]) -> bool:
-        """Ask the schema registry for what isn't known yet, until it answers; False once the claim is over."""
+    async def _prepare(self, claim: Claim, values: list[bytes | None]) -> None:
+        """Ask the schema registry for what isn't known yet; raises SchemasAway where it doesn't answer soon."""
         patience = Patience(self._metrics, self._spans)
+        deadline = monotonic() + IN_PLACE_SECONDS_MAX
         while not claim.void:
             try:
-                await self._codec.prepare(values)
-            except Retry as retry:
-                self._progress.failing(claim.topic, claim.partition, f"schema registry: {retry}")
+                async with asyncio.timeout(deadline - monotonic()):
+                    await self._codec.prepare(values)
+            except TimeoutError:
+                missing = frozenset(self._codec.missing_schemas(values))
+                raise SchemasAway("schema registry: no answer yet", missing) from None
+            except SchemasAway as away:
+                if monotonic() >= deadline:
+                    raise
+                self._without_registry(claim, away)
                 await patience.wait("registry")
             else:
                 break
         self._progress.goes_on(claim.topic, claim.partition)
-        return not claim.void
+
+    async def _schemas_known(self, claim: Claim, schema_ids: frozenset[int]) -> None:
+        """Wait until the schema registry has answered for these."""
+        patience = Patience(self._metrics, NO_SPANS)
+        while True:
+            try:
+                await self._codec.prepare_ids(schema_ids)
+            except SchemasAway as away:
+                self._without_registry(claim, away)
+                await patience.wait("registry")
+            else:
+                self._progress.goes_on(claim.topic, claim.partition)
+                return
+
+    def _without_registry(self, claim: Claim, away: SchemasAway) -> None:
+        self._progress.failing(claim.topic, claim.partition, str(away))
+
+    def _put_off(self, claim: Claim, away: SchemasAway) -> None:
+        """Let a partition wait for schemas by itself: nobody waits behind it."""
+        if not claim.void:
+            self._without_registry(claim, away)
+            self._consumer().put_off(claim, lambda: self._schemas_known(claim, away.schema_ids))
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         batch, consumer = job.batch, self._consumer()

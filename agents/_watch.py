@@ -36,7 +36,8 @@ class Watch(Service):
 
     def _look_at(self, consumer: Any) -> None:
         claims = list(consumer.claims.values())
-        self._progress.keep({(claim.topic, claim.partition) for claim in claims})
+        ours = {(claim.topic, claim.partition) for claim in claims}
+        self._progress.keep(ours | {(tp.topic, tp.partition) for tp in consumer.waiting()})
         for claim in claims:
             end = consumer.end_of(claim)
             if end is not None:

@@ -14,7 +14,7 @@ from sitelog.streams._event import Event
 from sitelog.streams._upcast import UPCASTERS, Upcaster, Upcasters
 from sitelog.streams._wire import Undecodable
 from sitelog.streams._writer import Writer, header, newest_writer, other_writer
-from sitelog.streams.errors import Retry
+from sitelog.streams.errors import Retry, SchemasAway
 from sitelog.streams.registry import SchemaRegistry
 
 __all__ = ["Codec", "Decoded", "Undecodable"]
@@ -121,11 +121,19 @@ class Codec:
     async def prepare(self, values: Iterable[bytes | None]) -> None:
         """Fetch the schemas that `decode` will need for these values; mostly there are none.
 
-        Raises Retry while the registry can't be reached.
+        Raises SchemasAway while the registry can't be reached.
         """
         values = list(values)
-        if self._registry is not None and self.missing_schemas(values):
-            await self._registry.prepare(self._schema_ids(values))
+        if self.missing_schemas(values):
+            await self.prepare_ids(frozenset(self._schema_ids(values)))
+
+    async def prepare_ids(self, schema_ids: frozenset[int]) -> None:
+        """Fetch the schemas of these ids; raises SchemasAway while the registry can't be reached."""
+        if self._registry is not None:
+            try:
+                await self._registry.prepare(schema_ids)
+            except Retry as retry:
+                raise SchemasAway(str(retry), schema_ids) from retry
 
     def missing_schemas(self, values: Iterable[bytes | None]) -> set[int]:
         """Return the schema ids within these values that the registry hasn't been asked for."""

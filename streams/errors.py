@@ -21,6 +21,15 @@ class Retry(SitelogError):  # noqa: N818 - the name is the outcome, as design se
     """The same again, later: the world is expected to heal by itself."""
 
 
+class SchemasAway(Retry):
+    """The schema registry doesn't answer, and nothing can be read without these schemas."""
+
+    def __init__(self, message: str, schema_ids: frozenset[int]) -> None:
+        """Take what the registry said, and the ids that it has to be asked for."""
+        super().__init__(message)
+        self.schema_ids = schema_ids
+
+
 class Park(SitelogError):  # noqa: N818
     """This event can't be applied: keep it with its reason, stop its entity, and go on with the others."""
 

@@ -8,8 +8,8 @@ at the next rebalance. Agents, rebalancing and timers stay Faust's own.
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -50,6 +50,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.claims: dict[TP, Claim] = {}
         self._claiming: dict[TP, asyncio.Task[None]] = {}
+        self._put_off: dict[TP, asyncio.Task[None]] = {}
         self._claims_changed = asyncio.Event()
         self._progressed = asyncio.Event()
         self._term = object()  # replaced by every rebalance: what was begun under another term is void
@@ -83,9 +84,10 @@ class BatchConsumer(driver.Consumer):
         for claim in self.claims.values():
             claim.void = True
         self.claims.clear()
-        for task in self._claiming.values():
+        for task in (*self._claiming.values(), *self._put_off.values()):
             task.cancel()
         self._claiming.clear()
+        self._put_off.clear()
         self._hints.clear()
         self._hinted.clear()
         self._claims_changed.set()
@@ -94,18 +96,23 @@ class BatchConsumer(driver.Consumer):
     # Claims.
 
     def _claim_missing(self) -> None:
-        for tp in self._get_active_partitions() - self.claims.keys() - self._claiming.keys():
+        for tp in self._get_active_partitions() - self.claims.keys() - self._claiming.keys() - self._put_off.keys():
             task = asyncio.create_task(self._claim(tp, self._term), name=f"claim {tp.topic}[{tp.partition}]")
             self._claiming[tp] = task
 
     async def _claim(self, tp: TP, term: object) -> None:
         """Claim one partition, on its own: a locked row or a slow broker must not hold up the others."""
-        try:
+        with self._halting_for(tp):
             await self._claim_patiently(tp, term)
+
+    @contextmanager
+    def _halting_for(self, tp: TP) -> Iterator[None]:
+        """End the process for what goes wrong in a task that nobody awaits: the partition would stand still."""
+        try:
+            yield
         except Halt as halt:
             self.halt(halt)
         except Exception as error:
-            # Nobody awaits this task: without a halt the partition would stand still without a word.
             self.log.exception("%s[%d] can't be claimed", tp.topic, tp.partition)
             self.halt(Halt(f"{tp.topic}[{tp.partition}] can't be claimed: {type(error).__name__}: {error}"))
 
@@ -145,6 +152,24 @@ class BatchConsumer(driver.Consumer):
             del self.claims[tp]
             self._claims_changed.set()
 
+    def put_off(self, claim: Claim, until: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Give a claim up, and claim anew once `until` has returned: what was read is read again then."""
+        tp = TP(claim.topic, claim.partition)
+        if self.claims.get(tp) is claim:
+            task = asyncio.create_task(self._wait_put_off(tp, until), name=f"put off {tp.topic}[{tp.partition}]")
+            self._put_off[tp] = task
+        self.reclaim(claim)
+
+    async def _wait_put_off(self, tp: TP, until: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with self._halting_for(tp):
+            await until()
+            del self._put_off[tp]
+            self._claims_changed.set()
+
+    def waiting(self) -> set[TP]:
+        """Return the partitions that wait for something before they are claimed anew."""
+        return set(self._put_off)
+
     def fence(self, claim: Claim) -> None:
         """Touch this partition no more until the next rebalance: somebody else has claimed it since."""
         if claim.void or claim.fenced:
@@ -166,8 +191,8 @@ class BatchConsumer(driver.Consumer):
             )
 
     def unclaimed(self) -> set[TP]:
-        """Return the partitions that are assigned to this worker and that it may not read (yet)."""
-        return {tp for tp in self._assigned() if tp not in self.claims or self.claims[tp].fenced}
+        """Return the partitions that are assigned to this worker and that it may not read (yet), but for `waiting`."""
+        return {tp for tp in self._assigned() - self._put_off.keys() if tp not in self.claims or self.claims[tp].fenced}
 
     def end_of(self, claim: Claim) -> int | None:
         """Return the end of a claimed partition as the last fetch told it; None before the first fetch."""

@@ -1,4 +1,4 @@
-"""When a claim that a newer generation refuses is made all the same."""
+"""When a claim that a newer generation refuses is made all the same, and when one that is given up is made anew."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ import pytest
 from faust.types import TP
 
 from sitelog.streams import transport as module
-from sitelog.streams._batch import Position
-from sitelog.streams.errors import Retry
+from sitelog.streams._batch import Claim, Position
+from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.transport import BatchConsumer
 
 PARTITION = TP("customer-sites-events", 0)
@@ -49,18 +49,26 @@ class World:
         """Have it done."""
 
 
+def consumer_of(*partitions: TP) -> Any:
+    """A consumer with so many partitions and nothing behind it."""
+    consumer = cast("Any", object.__new__(BatchConsumer))
+    consumer.log = logging.getLogger(__name__)
+    consumer.claims, consumer._claiming, consumer._put_off, consumer._hints, consumer._hinted = {}, {}, {}, {}, {}
+    consumer._claims_changed, consumer._progressed, consumer._term = asyncio.Event(), asyncio.Event(), object()
+    consumer._get_active_partitions = lambda: set(partitions)
+    return consumer
+
+
 async def claimed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claim until it works."""
     monkeypatch.setattr(module, "monotonic", lambda: world.now)
     monkeypatch.setattr(module, "CLAIM_RETRY_SECONDS", 0)
-    consumer = cast("Any", object.__new__(BatchConsumer))
+    consumer = consumer_of(PARTITION)
     consumer.app = SimpleNamespace(claim_grace_seconds=GRACE_SECONDS, consumer_generation_id=3, positions=world)
-    consumer.log = logging.getLogger(__name__)
     consumer._thread = world
-    consumer._term = term = object()
-    consumer.claims, consumer._claiming, consumer._claims_changed = {}, {PARTITION: None}, asyncio.Event()
+    consumer._claiming[PARTITION] = None
     async with asyncio.timeout(10):
-        await consumer._claim_patiently(PARTITION, term)
+        await consumer._claim_patiently(PARTITION, consumer._term)
     assert consumer.claims[PARTITION].epoch == 7
 
 
@@ -83,3 +91,64 @@ async def test_who_is_cut_off_from_kafka_overcomes_nobody(monkeypatch: pytest.Mo
     world = World(None, None, None, HELD, kafka_answers=False)
     await claimed(world, monkeypatch)
     assert world.forced == [False] * 4
+
+
+async def test_a_partition_that_is_put_off_is_claimed_when_that_is_over_and_not_before() -> None:
+    consumer, claim, over = consumer_of(PARTITION), Claim(*PARTITION, 7, 0, 0), asyncio.Event()
+    consumer.claims[PARTITION] = claim
+
+    async def wait() -> None:
+        await over.wait()
+
+    consumer.put_off(claim, wait)
+    assert (claim.void, consumer.claims, consumer.waiting()) == (True, {}, {PARTITION})
+    consumer._claim_missing()
+    assert consumer._claiming == {}
+    consumer._claims_changed.clear()
+    over.set()
+    await asyncio.wait_for(consumer._claims_changed.wait(), 10)
+    assert consumer.waiting() == set()
+    consumer._claim_missing()
+    assert set(consumer._claiming) == {PARTITION}
+    consumer._new_term()
+
+
+async def test_a_rebalance_ends_the_wait_of_a_partition_that_is_put_off() -> None:
+    consumer, claim, ended = consumer_of(PARTITION), Claim(*PARTITION, 7, 0, 0), asyncio.Event()
+    consumer.claims[PARTITION] = claim
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    consumer.put_off(claim, wait)
+    await asyncio.sleep(0)
+    consumer._new_term()
+    await asyncio.wait_for(ended.wait(), 10)
+    assert consumer.waiting() == set()
+
+
+async def test_a_claim_that_was_over_already_puts_nothing_off() -> None:
+    consumer, claim, newer = consumer_of(PARTITION), Claim(*PARTITION, 7, 0, 0), Claim(*PARTITION, 8, 0, 0)
+    consumer.claims[PARTITION] = newer
+
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    consumer.put_off(claim, wait)
+    assert (consumer.claims, newer.void, consumer.waiting()) == ({PARTITION: newer}, False, set())
+
+
+async def test_what_goes_wrong_while_a_partition_is_put_off_ends_the_process() -> None:
+    consumer, claim, halts = consumer_of(PARTITION), Claim(*PARTITION, 7, 0, 0), asyncio.Queue[Halt]()
+    consumer.claims[PARTITION] = claim
+    consumer.halt = halts.put_nowait
+
+    async def refused() -> None:
+        raise Halt("the registry refuses us", 66)
+
+    consumer.put_off(claim, refused)
+    halt = await asyncio.wait_for(halts.get(), 10)
+    assert (str(halt), halt.exit_code) == ("the registry refuses us", 66)

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import asyncpg
 import pytest
 
-from sitelog.agents._pipeline import Pipeline
+from sitelog.agents import _pipeline as module
+from sitelog.agents._pipeline import Pipeline, Wait
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
 from sitelog.projections._aside import TooMuchAside, Trial
@@ -18,7 +19,7 @@ from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._slice import Outcome, Slice
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.errors import Halt, Retry, SchemasAway
 from sitelog.streams.examples import example
 from tests.partition import Record
 from tests.pipelines import pipeline_around
@@ -81,6 +82,7 @@ class Heard:
         self.applied_of: list[int] = []
         self.fenced: list[Claim] = []
         self.reclaimed: list[Claim] = []
+        self.put_offs: list[tuple[Claim, Wait]] = []
         self.halts: list[Halt] = []
 
     def applied(self, batch: RecordBatch) -> None:
@@ -92,6 +94,10 @@ class Heard:
 
     def reclaim(self, claim: Claim) -> None:
         self.reclaimed.append(claim)
+
+    def put_off(self, claim: Claim, until: Wait) -> None:
+        claim.void = True
+        self.put_offs.append((claim, until))
 
     def halt(self, halt: Halt) -> None:
         self.halts.append(halt)
@@ -352,6 +358,65 @@ async def test_a_registry_that_answers_again_is_no_reason_to_wait_any_more() -> 
     await until_in_hand(projector, 1)
     assert (registry.was_away, progress.failures()) == (True, [])
     await let_go(projector, pipeline)
+
+
+class Away(FilledRegistry):
+    """Answers only once it is back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_back = False
+        self.silent = False
+
+    async def prepare(self, schema_ids: Iterable[int]) -> None:
+        if self.silent:
+            await asyncio.sleep(60)
+        if not self.is_back:
+            raise Retry(f"schema registry: no answer for {sorted(schema_ids)}")
+        await super().prepare(schema_ids)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_without_the_registry_nobody_waits_but_the_partition_that_needs_it(
+    monkeypatch: pytest.MonkeyPatch, *, silent: bool
+) -> None:
+    monkeypatch.setattr(module, "IN_PLACE_SECONDS_MAX", 0.1)
+    projector, progress, heard, registry = Held(), Progress(), Heard(), Away()
+    registry.silent = silent
+    progress.seen(TOPIC, 0, 0, 4)
+    pipeline = pipeline_of(projector, heard, Codec(registry), progress=progress)
+    claim = claim_of(0)
+    await pipeline.submit(batch(claim, 2))
+    await until_in_hand(projector, 1)
+    for start in (2, 3):
+        await pipeline.submit(batch(claim, 1, b"\x00\x00\x00\x00\x07body", start=start))
+        await pipeline.submit(batch(claim_of(start), 1))
+    assert not await pipeline.wait_idle(0.3)
+    assert heard.put_offs == []  # what was read before it is under way
+    await let_go(projector, pipeline)
+    assert sorted(heard.applied_of) == [0, 2, 3]
+    ((put_off, until_known),) = heard.put_offs
+    assert put_off is claim
+    (failure,) = progress.failures()
+    assert failure.startswith(f"{TOPIC}[0]: schema registry: no answer")
+    registry.is_back, registry.silent = True, False
+    await until_known()
+    assert (registry.asked, progress.failures()) == ({7}, [])
+
+
+async def test_a_batch_that_frees_what_only_the_registry_can_read_waits_alone_too() -> None:
+    projector = Scripted(SchemasAway("schema registry: no answer", frozenset({9})))
+    progress, registry, heard = Progress(), Away(), Heard()
+    progress.seen(TOPIC, 0, 0, 1)
+    pipeline = pipeline_of(projector, heard, Codec(registry), progress=progress)
+    await pipeline.submit(batch(claim := claim_of(0), 1))
+    assert await pipeline.wait_idle(10)
+    assert progress.failures() == [f"{TOPIC}[0]: schema registry: no answer"]
+    ((put_off, until_known),) = heard.put_offs
+    assert put_off is claim
+    registry.is_back = True
+    await until_known()
+    assert (registry.asked, progress.failures(), heard.halts) == ({9}, [], [])
 
 
 async def test_an_answer_of_the_registry_that_grows_old_while_a_batch_is_decoded_is_asked_for_again() -> None:

@@ -28,6 +28,10 @@ class Consumer:
         }
         self.ends = list(ends)
         self.asked: list[list[int]] = []
+        self.put_off: set[TP] = set()
+
+    def waiting(self) -> set[TP]:
+        return self.put_off
 
     def end_of(self, claim: Claim) -> int | None:
         return self.ends[claim.partition]
@@ -93,3 +97,13 @@ async def test_only_kafka_itself_is_a_reason_to_wait(
     consumer = cast("Any", object.__new__(BatchConsumer))
     consumer._thread, consumer.log = client, logging.getLogger(__name__)
     assert await consumer.unanswered([Claim(TOPIC, 0, epoch=7, read_offset=10, applied_offset=10)]) == expected
+
+
+async def test_the_lag_of_a_partition_that_waits_is_told_and_that_of_one_that_is_gone_is_not() -> None:
+    progress, consumer = Progress(), Consumer(30, 20, 40)
+    watch = Watch(cast("Any", None), progress)
+    watch._look_at(consumer)
+    consumer.claims = {tp: claim for tp, claim in consumer.claims.items() if tp.partition == 0}
+    consumer.put_off = {TP(TOPIC, 1)}
+    watch._look_at(consumer)
+    assert {place: seen.highwater for place, seen in progress.partitions.items()} == {(TOPIC, 0): 30, (TOPIC, 1): 20}
