@@ -13,7 +13,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from sitelog.streams._batch import Position
-from sitelog.streams._fetched import LeanRecords, LeanResult
+from sitelog.streams._fetched import EpochRecords, LeanRecords, LeanResult
 from sitelog.streams.errors import Halt, Retry, UnavailableError
 
 OFFSETS_TIMEOUT_SECONDS: Final = 15.0
@@ -44,7 +44,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # The fetcher has no other place for them; a worker's process has no other consumer.
-        fetcher.PartitionRecords, fetcher.FetchResult = LeanRecords, LeanResult
+        fetcher.MemoryRecords, fetcher.PartitionRecords, fetcher.FetchResult = EpochRecords, LeanRecords, LeanResult
         # What has come and isn't taken yet: all partitions together, where Faust sets each one's share only.
         consumer._fetch_max_bytes = FETCHES_MAX * self.app.poll_bytes_max  # noqa: SLF001
         # Faust hard-codes 1500 ms: an idle long poll then delays the bounds check on its connection by as much.

@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Final
 
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
 
+from sitelog.streams._batch import Place
 from sitelog.streams.errors import Halt
 
 EXIT_HOLE: Final = 74
@@ -16,10 +18,42 @@ TAKEN_AT_ONCE: Final = 16
 """Records between two looks at their bytes: by so many at most the bound is exceeded."""
 
 
+# In front of each of Kafka's own batches: offset, length of what comes behind it, the leader's epoch.
+_LENGTH_AT: Final = 8
+_EPOCH_AT: Final = 12
+_EPOCH_END: Final = 16
+
+
+class EpochRecords:
+    """What a broker has sent for one partition; `leader_epoch` is that of the batch which was given out last.
+
+    aiokafka leaves it out. Kafka raises it for each new leader, which may lack what the one before had.
+    """
+
+    leader_epoch = -1
+
+    def __init__(self, data: bytes) -> None:
+        self._records = MemoryRecords(data)
+        self._data = data
+        self._at = 0
+        self.has_next = self._records.has_next
+        self.size_in_bytes = self._records.size_in_bytes
+
+    def next_batch(self) -> Any:
+        """Return the next of Kafka's own batches."""
+        data, at = self._data, self._at
+        self.leader_epoch = int.from_bytes(data[at + _EPOCH_AT : at + _EPOCH_END], signed=True)
+        self._at = at + _EPOCH_AT + int.from_bytes(data[at + _LENGTH_AT : at + _EPOCH_AT])
+        return self._records.next_batch()
+
+
 class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """Hands records over as the parser made them: a frozen dataclass for each costs as much as reading its bytes."""
 
     next_fetch_offset: int
+    epochs: tuple[int, int] = (-1, -1)
+    """Under which leaders the first and the last of the records were written that were taken last."""
+    _records: EpochRecords
     _batch: Any = None
     _rest: Iterator[Any] = iter(())
     _refusal: Halt | None = None
@@ -41,7 +75,10 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         taken: list[Any] = []
         size = 0
         while len(taken) < records_max and size < bytes_max and self._is_open():
+            epoch = self._records.leader_epoch
             piece = self._piece(min(TAKEN_AT_ONCE, records_max - len(taken)))
+            if piece:
+                self.epochs = (self.epochs[0] if taken else epoch, epoch)
             taken += piece
             size += sum([len(record.value or b"") for record in piece])
         if self._refusal is not None and not taken:
@@ -110,10 +147,12 @@ class LeanRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 class LeanResult(fetcher.FetchResult):  # type: ignore[misc]
     """Lets a poll's partitions share its bytes: aiokafka knows a bound for compressed ones only, for each partition.
 
-    `bytes_left` is the poll's own, set before it: a worker's process has no other consumer.
+    `bytes_left` is the poll's own, set before it, and `epochs` those of what it brought: a worker's process has no
+    other consumer.
     """
 
     bytes_left: ClassVar[int] = 0
+    epochs: ClassVar[dict[Place, tuple[int, int]]] = {}
     _partition_records: Any
 
     def getall(self, max_records: int | None = None) -> list[Any]:
@@ -125,6 +164,7 @@ class LeanResult(fetcher.FetchResult):  # type: ignore[misc]
         records: LeanRecords = self._partition_records
         taken, size = records.take(max_records, LeanResult.bytes_left)
         LeanResult.bytes_left -= size
+        LeanResult.epochs[self._topic_partition] = records.epochs
         self._update_position()
         if not records.has_more():
             self._partition_records = None

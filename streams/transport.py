@@ -22,7 +22,7 @@ from mode import Service
 
 from sitelog.streams._batch import Claim, Record, RecordBatch
 from sitelog.streams._consumer_thread import BatchConsumerThread
-from sitelog.streams._fetched import EXIT_HOLE, NO_LOG
+from sitelog.streams._fetched import EXIT_HOLE, NO_LOG, LeanResult
 from sitelog.streams._lasting import Lasting
 from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.topics import EXIT_TOPICS
@@ -292,7 +292,9 @@ class BatchConsumer(driver.Consumer):
         if claim is None or claim.void or claim.fenced:
             return None
         first, end = records[0].offset, records[-1].offset + 1
-        if first < claim.read_offset:
+        epoch, last_epoch = LeanResult.epochs[tp]
+        if first < claim.read_offset or claim.leader_epoch not in {None, epoch}:
+            # What a new leader doesn't have it may have replaced: the claim looks at the last record that was applied.
             self.reclaim(claim)
             return None
         if first != claim.read_offset or end - first != len(records):
@@ -303,6 +305,7 @@ class BatchConsumer(driver.Consumer):
             )
         highwater = self.highwater(tp)
         claim.read_offset = end
+        claim.leader_epoch = last_epoch
         return RecordBatch(claim, first, end, records, highwater if highwater is not None else end)
 
     async def _hand_over(self, batches: Sequence[RecordBatch]) -> None:

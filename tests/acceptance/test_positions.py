@@ -1,5 +1,7 @@
 """Rule 9: nothing is skipped silently. A worker that can't go on where it stands ends, with the numbers in its log."""
 
+import asyncio
+import os
 import random
 import re
 import signal
@@ -13,12 +15,15 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.codec import snappy_encode
 from aiokafka.record.util import calc_crc32c
 
+from sitelog.deploy._daemon import stop_together
+from sitelog.deploy.kafka import broker_daemon, start_brokers
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.codec import Codec
 from sitelog.streams.events import SiteCreated, SiteValues
 from sitelog.streams.topics import create_topics
 from tests.conftest import Services, recreate_topics
 from tests.rig import Rig, open_rig
+from tests.until import until
 from tests.worker_process import WorkerProcess
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
@@ -128,6 +133,39 @@ async def test_rule_9_another_record_where_the_last_applied_one_was_ends_the_wor
 
     assert "customer-sites-events[0]: the record at offset 19 is not the one applied last: expected check" in said
     assert f"checksum {applied}, found " in said
+
+
+async def test_rule_9_records_that_a_broker_has_lost_and_replaced_end_the_worker_that_was_reading_with_76(
+    new_rig: Rig,
+) -> None:
+    worker = await new_rig.worker(session_timeout_seconds=30)  # nobody leaves the group meanwhile, nothing is claimed
+    await put(new_rig, range(20))
+
+    async def are_applied() -> bool:
+        return await new_rig.log_rows() == 20
+
+    await until("all of them", are_applied)
+    worker.send(signal.SIGSTOP)
+    await lose(new_rig, 5)
+    await put(new_rig, range(100, 120))
+    worker.send(signal.SIGCONT)
+    assert await worker.ends(60) == 76
+    assert "the record at offset 19 is not the one applied last" in worker.text()
+    assert await new_rig.log_rows() == 20
+
+
+async def lose(rig: Rig, batches: int) -> None:
+    """Kill the broker, take the last of Kafka's batches from its disk, as a loss of power may, and start it again."""
+    folder, state = rig.services.folder, rig.services.state
+    daemon = broker_daemon(folder, state.brokers[0])
+    await asyncio.to_thread(stop_together, [daemon], [(signal.SIGKILL, 20.0)])
+    (segment,) = folder.rglob(f"{TOPIC}-0/*.log")
+    data, ends = segment.read_bytes(), [0]
+    while ends[-1] < len(data) and (length := int.from_bytes(data[ends[-1] + 8 : ends[-1] + 12])):
+        ends.append(ends[-1] + 12 + length)
+    with segment.open("r+b") as file:
+        file.truncate(ends[-1 - batches])
+    await start_brokers(folder, state, os.environ, print)
 
 
 async def test_rule_9_a_partition_that_the_database_was_not_told_of_ends_the_worker_with_79(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer import fetcher
 
 from sitelog.streams._consumer_thread import FIRST_POLL_RECORDS, GROWTH, BatchConsumerThread
-from sitelog.streams._fetched import TAKEN_AT_ONCE, LeanRecords, LeanResult
+from sitelog.streams._fetched import TAKEN_AT_ONCE, EpochRecords, LeanRecords, LeanResult
 from tests.until import until
 
 pytestmark = pytest.mark.services
@@ -23,6 +23,7 @@ EACH = 6 * FIRST_POLL_RECORDS
 @pytest.fixture
 async def consumer(kafka: list[str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """A consumer of three partitions that has the same number of records of each in memory already."""
+    monkeypatch.setattr(fetcher, "MemoryRecords", EpochRecords)
     monkeypatch.setattr(fetcher, "PartitionRecords", LeanRecords)
     monkeypatch.setattr(fetcher, "FetchResult", LeanResult)
     topic = f"fetched-{uuid.uuid4().hex}"
@@ -79,3 +80,9 @@ async def test_a_poll_brings_no_more_bytes_than_allowed_and_the_next_one_goes_on
     found = await polls(consumer, PARTITIONS, bytes_max=TAKEN_AT_ONCE)  # the first values have a digit or two
     assert {partition for ((partition, _),) in found} == {0, 1, 2}
     assert {records for ((_, records),) in found} == {TAKEN_AT_ONCE}
+
+
+async def test_what_comes_says_under_which_leader_it_was_written(consumer: Any) -> None:
+    await polls(consumer, PARTITIONS)
+    # A broker that was never replaced is in its first epoch.
+    assert {LeanResult.epochs[tp] for tp in consumer.assignment()} == {(0, 0)}

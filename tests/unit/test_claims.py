@@ -1,4 +1,4 @@
-"""When a claim that a newer generation refuses is made all the same, and when one that is given up is made anew."""
+"""When a claim that a newer generation refuses is made all the same, and when one is given up and made anew."""
 
 import asyncio
 import logging
@@ -10,8 +10,10 @@ from faust.types import TP
 
 from sitelog.streams import transport as module
 from sitelog.streams._batch import Claim, Position
+from sitelog.streams._fetched import LeanResult
 from sitelog.streams.errors import Halt, Retry
 from sitelog.streams.transport import BatchConsumer
+from tests.partition import Record
 
 PARTITION = TP("customer-sites-events", 0)
 GRACE_SECONDS = 20.0
@@ -91,6 +93,24 @@ async def test_who_is_cut_off_from_kafka_overcomes_nobody(monkeypatch: pytest.Mo
     world = World(None, None, None, HELD, kafka_answers=False)
     await claimed(world, monkeypatch)
     assert world.forced == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("known", "first", "last", "is_read"),
+    [(None, 0, 0, True), (0, 0, 0, True), (3, 3, 4, True), (0, 1, 1, False), (3, 4, 4, False), (4, 3, 4, False)],
+)
+def test_what_another_leader_has_is_read_under_a_claim_that_has_looked_at_what_was_applied_last(
+    known: int | None, first: int, last: int, *, is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer, claim = consumer_of(PARTITION), Claim(*PARTITION, 7, 10, 10, leader_epoch=known)
+    consumer.claims[PARTITION] = claim
+    consumer.highwater = lambda _: 12
+    monkeypatch.setattr(LeanResult, "epochs", {PARTITION: (first, last)})
+    batch = consumer._batch(PARTITION, [Record(offset, 0, b"site-1", b"") for offset in (10, 11)])
+    if is_read:
+        assert (batch.start, batch.end, claim.leader_epoch, claim.void) == (10, 12, last, False)
+    else:
+        assert (batch, claim.void, consumer.claims) == (None, True, {})
 
 
 async def test_a_partition_that_is_put_off_is_claimed_when_that_is_over_and_not_before() -> None:

@@ -12,10 +12,9 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from sitelog.streams._fetched import TAKEN_AT_ONCE, LeanRecords, LeanResult
+from sitelog.streams._fetched import TAKEN_AT_ONCE, EpochRecords, LeanRecords, LeanResult
 from sitelog.streams.errors import Halt
 
 PARTITION = TopicPartition("customer-sites-events", 0)
@@ -42,8 +41,13 @@ def resealed(one: bytes, flags: int = 0) -> bytes:
     return bytes(changed)
 
 
+def led(epoch: int, one: bytes) -> bytes:
+    """The batch as a leader has written it in this epoch."""
+    return one[:12] + epoch.to_bytes(4) + one[16:]
+
+
 def records(*batches: bytes, position: int = 0) -> LeanRecords:
-    return LeanRecords(PARTITION, MemoryRecords(b"".join(batches)), [], position, None, None, True, READ_UNCOMMITTED)
+    return LeanRecords(PARTITION, EpochRecords(b"".join(batches)), [], position, None, None, True, READ_UNCOMMITTED)
 
 
 def offsets(taken: Sequence[Any]) -> list[int]:
@@ -172,3 +176,12 @@ def test_what_was_fetched_before_a_seek_is_dropped() -> None:
     fetched = result(batch(0, [b"a", b"b"]))
     fetched._assignment.state.position = 1
     assert (fetched.getall(100), fetched.has_more()) == ([], False)
+
+
+def test_each_poll_tells_under_which_leaders_its_first_and_its_last_record_were_written() -> None:
+    fetched = result(led(3, batch(0, [b"a", b"b"])), led(3, batch(2, [b"c"])), led(7, batch(3, [b"d", b"e"])))
+    told = []
+    for records_max in (1, 1, 2, 10):
+        taken = fetched.getall(records_max)
+        told.append((offsets(taken), LeanResult.epochs[PARTITION]))
+    assert told == [([0], (3, 3)), ([1], (3, 3)), ([2, 3], (3, 7)), ([4], (7, 7))]
