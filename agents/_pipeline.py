@@ -33,6 +33,9 @@ IN_PLACE_SECONDS_MAX: Final = 1.0
 Wait = Callable[[], Coroutine[Any, Any, None]]
 
 
+NO_ANSWER: Final = "schema registry: no answer yet"
+
+
 class Consumer(Protocol):
     """What the pipeline tells the transport."""
 
@@ -101,6 +104,7 @@ class Pipeline:
         self._gathering: Group | None = None
         self._latest: dict[Place, Group] = {}  # of those that aren't done
         self._running: set[asyncio.Task[None]] = set()
+        self._schemas_away: set[int] = set()
 
     async def submit(self, batch: RecordBatch) -> None:
         """Take a batch, as soon as there is room; batches of one partition are applied in the order they came."""
@@ -137,7 +141,7 @@ class Pipeline:
                 await group.wait_for_earlier(unless_full=False)
                 for one in begun:
                     if isinstance(one, Unread):
-                        self._put_off(one.batch.claim, one.away)
+                        self._put_off(one.batch, one.away)
                 jobs = [one for one in begun if isinstance(one, Job)]
                 if len(jobs) == 1 or not await self._apply_together(jobs):
                     await asyncio.gather(*map(self._apply_alone, jobs))
@@ -158,6 +162,7 @@ class Pipeline:
             try:
                 items = await self._decode(batch)
             except SchemasAway as away:
+                self._schemas_away |= away.schema_ids
                 return Unread(batch, away)
             part = Slice(batch.topic, batch.partition, batch.claim.epoch, batch.start, batch.end, items)
             return Job(batch, part, started, monotonic())
@@ -181,7 +186,7 @@ class Pipeline:
             try:
                 outcome = await self._applier.alone(job.batch.claim, job.part)
             except SchemasAway as away:  # of what was put aside, and goes on with this batch
-                self._put_off(job.batch.claim, away)
+                self._put_off(job.batch, away)
             else:
                 if outcome is not None:
                     self._settle(job, outcome)
@@ -209,19 +214,23 @@ class Pipeline:
 
     async def _prepare(self, claim: Claim, values: list[bytes | None]) -> None:
         """Ask the schema registry for what isn't known yet; raises SchemasAway where it doesn't answer soon."""
+        missing = frozenset(self._codec.missing_schemas(values))
+        if not missing:
+            return
+        if missing & self._schemas_away:
+            raise SchemasAway(NO_ANSWER, missing)  # somebody else has waited for it in vain
         patience = Patience(self._metrics, self._spans)
         deadline = monotonic() + IN_PLACE_SECONDS_MAX
         while not claim.void:
             try:
                 async with asyncio.timeout(deadline - monotonic()):
-                    await self._codec.prepare(values)
+                    await self._codec.prepare_ids(missing)
             except TimeoutError:
-                missing = frozenset(self._codec.missing_schemas(values))
-                raise SchemasAway("schema registry: no answer yet", missing) from None
+                raise SchemasAway(NO_ANSWER, missing) from None
             except SchemasAway as away:
-                if monotonic() >= deadline:
+                if monotonic() + patience.seconds > deadline:
                     raise
-                self._without_registry(claim, away)
+                self._progress.failing(claim.topic, claim.partition, str(away))
                 await patience.wait("registry")
             else:
                 break
@@ -230,24 +239,26 @@ class Pipeline:
     async def _schemas_known(self, claim: Claim, schema_ids: frozenset[int]) -> None:
         """Wait until the schema registry has answered for these."""
         patience = Patience(self._metrics, NO_SPANS)
-        while True:
-            try:
-                await self._codec.prepare_ids(schema_ids)
-            except SchemasAway as away:
-                self._without_registry(claim, away)
-                await patience.wait("registry")
-            else:
-                self._progress.goes_on(claim.topic, claim.partition)
-                return
+        try:
+            while True:
+                try:
+                    await self._codec.prepare_ids(schema_ids)
+                except SchemasAway as away:
+                    self._progress.put_off(claim.topic, claim.partition, str(away))
+                    await patience.wait("registry")
+                else:
+                    return
+        finally:
+            self._schemas_away -= schema_ids
 
-    def _without_registry(self, claim: Claim, away: SchemasAway) -> None:
-        self._progress.failing(claim.topic, claim.partition, str(away))
-
-    def _put_off(self, claim: Claim, away: SchemasAway) -> None:
+    def _put_off(self, batch: RecordBatch, away: SchemasAway) -> None:
         """Let a partition wait for schemas by itself: nobody waits behind it."""
-        if not claim.void:
-            self._without_registry(claim, away)
-            self._consumer().put_off(claim, lambda: self._schemas_known(claim, away.schema_ids))
+        claim = batch.claim
+        if claim.void or claim.fenced:
+            return
+        self._progress.seen(claim.topic, claim.partition, claim.applied_offset, batch.highwater)
+        self._progress.put_off(claim.topic, claim.partition, str(away))
+        self._consumer().put_off(claim, lambda: self._schemas_known(claim, away.schema_ids))
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         batch, consumer = job.batch, self._consumer()

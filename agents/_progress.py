@@ -1,6 +1,7 @@
 """How far each claimed partition has come, and since when it hasn't: what /livez and the lag metrics say."""
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import inf
 from time import monotonic, time
@@ -25,7 +26,8 @@ class PartitionProgress:
 class Progress:
     """Progress by (topic, partition). `now` is a monotonic clock in seconds, `wall` one that others share.
 
-    While anybody waits for something outside, nobody is stuck: those behind wait for it without having asked.
+    While anybody waits for something outside, nobody is stuck: those behind wait for it without having asked. Who was
+    put off waits alone, and excuses nobody else.
     """
 
     def __init__(self, now: Callable[[], float] = monotonic, wall: Callable[[], float] = time) -> None:
@@ -33,6 +35,7 @@ class Progress:
         self._wall = wall
         self.partitions: dict[Place, PartitionProgress] = {}
         self._failing: dict[Place, str] = {}
+        self._put_off: dict[Place, str] = {}
         self._unanswered: str | None = None
         self._waited_until = -inf
 
@@ -71,6 +74,14 @@ class Progress:
         if self._failing.pop((topic, partition), None) is not None:
             self._waited_until = self._now()
 
+    def put_off(self, topic: str, partition: int, why: str) -> None:
+        """Take note that a partition waits by itself."""
+        known = self.partitions.get((topic, partition))
+        if known is not None:
+            known.behind_since = known.behind_since or self._wall()
+            self.goes_on(topic, partition)
+            self._put_off[topic, partition] = why
+
     def reading(self, unanswered: str | None) -> None:
         """Take note of why Kafka doesn't answer, None where it does or isn't waited for."""
         if self._unanswered is not None and unanswered is None:
@@ -79,14 +90,19 @@ class Progress:
 
     def failures(self) -> list[str]:
         """Name the partitions that wait for something outside, and for what."""
-        failures = [f"{topic}[{partition}]: {why}" for (topic, partition), why in sorted(self._failing.items())]
+        failing = sorted((self._failing | self._put_off).items())
+        failures = [f"{topic}[{partition}]: {why}" for (topic, partition), why in failing]
         return failures if self._unanswered is None else [*failures, self._unanswered]
 
-    def keep(self, partitions: set[tuple[str, int]]) -> None:
-        """Forget the partitions that are somebody else's now."""
-        for partition in self.partitions.keys() - partitions:
+    def keep(self, claimed: AbstractSet[Place], put_off: AbstractSet[Place] = frozenset()) -> None:
+        """Forget the partitions that are somebody else's now, and that those wait which are put off no more."""
+        for partition in self.partitions.keys() - claimed - put_off:
             del self.partitions[partition]
             self.goes_on(*partition)
+        for partition in self._put_off.keys() - put_off:
+            del self._put_off[partition]
+            if partition in self.partitions:
+                self.partitions[partition].moved_at = self._now()
 
     def stuck(self, seconds: float) -> list[str]:
         """Name the partitions that have events and haven't moved for `seconds`, in which nobody waited outside."""
@@ -97,4 +113,5 @@ class Progress:
             f"{topic}[{partition}] at {p.applied} of {p.highwater} since {now - p.moved_at:.0f} s"
             for (topic, partition), p in sorted(self.partitions.items())
             if p.applied < p.highwater and now - max(p.moved_at, self._waited_until) > seconds
+            if (topic, partition) not in self._put_off
         ]

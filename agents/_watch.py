@@ -32,16 +32,24 @@ class Watch(Service):
             consumer: Any = getattr(self._app, "_consumer", None)
             if consumer is not None:
                 self._look_at(consumer)
+                await self._look_at_put_off(consumer)
                 self._progress.reading(await self._unanswered(consumer))
 
     def _look_at(self, consumer: Any) -> None:
         claims = list(consumer.claims.values())
-        ours = {(claim.topic, claim.partition) for claim in claims}
-        self._progress.keep(ours | {(tp.topic, tp.partition) for tp in consumer.waiting()})
+        self._progress.keep({(claim.topic, claim.partition) for claim in claims}, set(map(tuple, consumer.put_offs())))
         for claim in claims:
             end = consumer.end_of(claim)
             if end is not None:
                 self._progress.seen(claim.topic, claim.partition, claim.applied_offset, end)
+
+    async def _look_at_put_off(self, consumer: Any) -> None:
+        """Ask Kafka where partitions end that nobody fetches: their lag grows all the same."""
+        put_off = consumer.put_offs()
+        for (topic, partition), end in (await consumer.ends_of(put_off) if put_off else {}).items():
+            known = self._progress.partitions.get((topic, partition))
+            if known is not None:
+                self._progress.seen(topic, partition, known.applied, end)
 
     async def _unanswered(self, consumer: Any) -> str | None:
         """Ask Kafka about what hasn't been read since the last look; return why it doesn't answer, if so."""

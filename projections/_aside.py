@@ -1,6 +1,6 @@
 """Loads what is put aside of stopped entities and may go on: in a transaction no more than in any other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sitelog.projections._intake import Aside
@@ -8,7 +8,7 @@ from sitelog.projections._items import Item, reread
 from sitelog.projections._parked import Limits, Shelf
 from sitelog.projections._registry import Plan
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import Park
+from sitelog.streams.errors import Park, SchemasAway
 from sitelog.streams.events import EVENT_TYPES
 
 
@@ -37,8 +37,8 @@ class Loader:
     ) -> Aside:
         """Look which entities of these records are stopped, and load what may be set free.
 
-        Raises TooMuchAside where that is too much, unless it is one record, `alone` in its transaction. Raises Retry
-        while a schema registry that is needed can't be reached.
+        Raises TooMuchAside where that is too much, unless it is one record, `alone` in its transaction. Raises
+        SchemasAway where a schema registry has to be asked first, which is nothing to do while rows are locked.
         """
         stopped = await shelf.stopped({item.entity_id for item in items})
         created = {item.entity_id for item in items if item.event is not None and self._plan.creates(type(item.event))}
@@ -46,7 +46,7 @@ class Loader:
         first, more = await shelf.open(free, self._limits_of(trial))
         if more and not (alone and len(items) == 1):
             raise TooMuchAside
-        await self._codec.prepare([item.value for item in first])
+        self._expect_known([item.value for item in first])
         aside = Aside(stopped, self._by_entity(topic, first))
         if trial is not None and first:
             more = True  # the record itself comes by itself
@@ -61,12 +61,17 @@ class Loader:
         return Aside({}, self._by_entity(topic, first), first[-1] if more else None)
 
     async def creations(self, shelf: Shelf, topic: str, after: Item) -> list[Item]:
-        """Load creations of the same entity from behind this event; raises Retry as `for_records`."""
+        """Load creations of the same entity from behind this event; raises SchemasAway as `for_records`."""
         frames = await shelf.frames(after.entity_id)
-        await self._codec.prepare(frames)
+        self._expect_known(frames)
         creating = [frame for frame in frames if self._creates(frame)]
         items, _ = await shelf.open({after.entity_id}, self.limits, frames=creating, after=after)
         return [reread(item, topic, self._codec) for item in items]
+
+    def _expect_known(self, values: Iterable[bytes | None]) -> None:
+        missing = self._codec.missing_schemas(values)
+        if missing:
+            raise SchemasAway("schema registry: not asked yet", frozenset(missing))
 
     def _limits_of(self, trial: Trial | None) -> Limits:
         return self.limits if trial is None else replace(self.limits, records=min(trial.records, self.limits.records))

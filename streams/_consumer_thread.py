@@ -150,13 +150,13 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         """Return the first offset and the one behind the last. Raises Retry where Kafka didn't answer in time."""
         return await self._asked(tp, self._bounds(tp))
 
-    async def ends(self, tps: Sequence[TP]) -> None:
-        """Ask where partitions end, for the sake of an answer. Raises Retry where none comes in time."""
-        await self._asked(tps[0], self._ends(tps))
+    async def ends(self, tps: Sequence[TP]) -> Mapping[TP, int]:
+        """Return where partitions end. Raises Retry where no answer comes in time."""
+        return await self._asked(tps[0], self._ends(tps))
 
-    async def _ends(self, tps: Sequence[TP]) -> None:
+    async def _ends(self, tps: Sequence[TP]) -> Mapping[TP, int]:
         async with asyncio.timeout(ENDS_TIMEOUT_SECONDS):
-            await self._ensure_consumer().end_offsets(tps)
+            return {TP(*tp): end for tp, end in (await self._ensure_consumer().end_offsets(tps)).items()}
 
     async def _asked(self, tp: TP, question: Coroutine[Any, Any, T]) -> T:
         try:

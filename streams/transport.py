@@ -8,7 +8,7 @@ at the next rebalance. Agents, rebalancing and timers stay Faust's own.
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Final
@@ -166,7 +166,7 @@ class BatchConsumer(driver.Consumer):
             del self._put_off[tp]
             self._claims_changed.set()
 
-    def waiting(self) -> set[TP]:
+    def put_offs(self) -> set[TP]:
         """Return the partitions that wait for something before they are claimed anew."""
         return set(self._put_off)
 
@@ -191,7 +191,7 @@ class BatchConsumer(driver.Consumer):
             )
 
     def unclaimed(self) -> set[TP]:
-        """Return the partitions that are assigned to this worker and that it may not read (yet), but for `waiting`."""
+        """Return the partitions that are assigned to this worker and that it may not read (yet), but for `put_offs`."""
         return {tp for tp in self._assigned() - self._put_off.keys() if tp not in self.claims or self.claims[tp].fenced}
 
     def end_of(self, claim: Claim) -> int | None:
@@ -208,13 +208,25 @@ class BatchConsumer(driver.Consumer):
         None too where its client says nothing at all: that is no reason to wait.
         """
         try:
-            async with asyncio.timeout(CLIENT_SECONDS_MAX):
-                await self._thread.ends([TP(claim.topic, claim.partition) for claim in claims])
+            await self._ends([TP(claim.topic, claim.partition) for claim in claims])
         except Retry as retry:
             return str(retry)
+        return None
+
+    async def ends_of(self, tps: Collection[TP]) -> Mapping[TP, int]:
+        """Ask Kafka where these partitions end; return what it says, nothing if it doesn't."""
+        try:
+            return await self._ends(list(tps))
+        except Retry:
+            return {}
+
+    async def _ends(self, tps: Sequence[TP]) -> Mapping[TP, int]:
+        try:
+            async with asyncio.timeout(CLIENT_SECONDS_MAX):
+                return await self._thread.ends(tps)
         except (TimeoutError, RuntimeError) as error:
             self.log.info("Kafka's client didn't answer: %r", error)
-        return None
+            return {}
 
     # The drain loop.
 

@@ -18,11 +18,13 @@ from sitelog.projections._slice import Outcome, Slice
 from sitelog.schemas import load, newest
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams._event import Event
-from sitelog.streams.errors import Halt
+from sitelog.streams.codec import Codec
+from sitelog.streams.errors import Halt, SchemasAway
 from sitelog.streams.settings import Settings
 from tests.conftest import Services
 from tests.partition import NOON_MS, Partition, event, open_partition, renamed
 from tests.pipelines import pipeline_around
+from tests.registries import FilledRegistry
 
 pytestmark = pytest.mark.services
 
@@ -299,6 +301,22 @@ async def test_an_interrupted_retry_is_ended_by_the_next_event(
     assert await logged(partition) == ids(created, *behind[:2])
     await rounds(partition, await partition.claimed(partition.append(late := renamed(name="Late"))))
     assert await logged(partition) == ids(created, *behind, late)
+
+
+async def test_nobody_asks_the_registry_for_what_waits_while_rows_are_locked(partition: Partition) -> None:
+    partition.registry.schemas[LATER] = newest(load())["site_updated"].text
+    body = partition.codec.decode(partition.codec.encode(early := renamed())).body
+    await partition.codec.prepare([framed := b"\0" + LATER.to_bytes(4) + body])
+    assert (await partition.feed(("site-1", framed))).waiting == 1
+    partition.codec = Codec(registry := FilledRegistry(partition.registry.schemas))  # as after a restart
+    partition.take_aside(Limits(AT_ONCE, BYTES))
+    part = await partition.claimed(partition.append(created := event("site_created")))
+    with pytest.raises(SchemasAway) as raised:
+        await partition.projector.apply(partition.connection, [part])
+    assert (raised.value.schema_ids, registry.asks) == ({LATER}, 0)
+    await partition.codec.prepare_ids(raised.value.schema_ids)
+    await rounds(partition, part)
+    assert await logged(partition) == ids(created, early)
 
 
 async def test_a_fenced_worker_releases_nothing(partition: Partition) -> None:

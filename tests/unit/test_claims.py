@@ -121,13 +121,13 @@ async def test_a_partition_that_is_put_off_is_claimed_when_that_is_over_and_not_
         await over.wait()
 
     consumer.put_off(claim, wait)
-    assert (claim.void, consumer.claims, consumer.waiting()) == (True, {}, {PARTITION})
+    assert (claim.void, consumer.claims, consumer.put_offs()) == (True, {}, {PARTITION})
     consumer._claim_missing()
     assert consumer._claiming == {}
     consumer._claims_changed.clear()
     over.set()
     await asyncio.wait_for(consumer._claims_changed.wait(), 10)
-    assert consumer.waiting() == set()
+    assert consumer.put_offs() == set()
     consumer._claim_missing()
     assert set(consumer._claiming) == {PARTITION}
     consumer._new_term()
@@ -147,7 +147,7 @@ async def test_a_rebalance_ends_the_wait_of_a_partition_that_is_put_off() -> Non
     await asyncio.sleep(0)
     consumer._new_term()
     await asyncio.wait_for(ended.wait(), 10)
-    assert consumer.waiting() == set()
+    assert consumer.put_offs() == set()
 
 
 async def test_a_claim_that_was_over_already_puts_nothing_off() -> None:
@@ -158,7 +158,7 @@ async def test_a_claim_that_was_over_already_puts_nothing_off() -> None:
         await asyncio.sleep(60)
 
     consumer.put_off(claim, wait)
-    assert (consumer.claims, newer.void, consumer.waiting()) == ({PARTITION: newer}, False, set())
+    assert (consumer.claims, newer.void, consumer.put_offs()) == ({PARTITION: newer}, False, set())
 
 
 async def test_what_goes_wrong_while_a_partition_is_put_off_ends_the_process() -> None:

@@ -367,11 +367,13 @@ class Away(FilledRegistry):
         super().__init__()
         self.is_back = False
         self.silent = False
+        self.asks_in_vain = 0
 
     async def prepare(self, schema_ids: Iterable[int]) -> None:
         if self.silent:
             await asyncio.sleep(60)
         if not self.is_back:
+            self.asks_in_vain += 1
             raise Retry(f"schema registry: no answer for {sorted(schema_ids)}")
         await super().prepare(schema_ids)
 
@@ -383,7 +385,6 @@ async def test_without_the_registry_nobody_waits_but_the_partition_that_needs_it
     monkeypatch.setattr(module, "IN_PLACE_SECONDS_MAX", 0.1)
     projector, progress, heard, registry = Held(), Progress(), Heard(), Away()
     registry.silent = silent
-    progress.seen(TOPIC, 0, 0, 4)
     pipeline = pipeline_of(projector, heard, Codec(registry), progress=progress)
     claim = claim_of(0)
     await pipeline.submit(batch(claim, 2))
@@ -401,13 +402,49 @@ async def test_without_the_registry_nobody_waits_but_the_partition_that_needs_it
     assert failure.startswith(f"{TOPIC}[0]: schema registry: no answer")
     registry.is_back, registry.silent = True, False
     await until_known()
-    assert (registry.asked, progress.failures()) == ({7}, [])
+    assert registry.asked == {7}
+    progress.keep({(TOPIC, 0)})  # as it is claimed anew
+    assert progress.failures() == []
+
+
+UNKNOWN = b"\x00\x00\x00\x00\x07body"
+
+
+async def test_what_is_read_already_behind_a_partition_that_was_put_off_leaves_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "IN_PLACE_SECONDS_MAX", 0.1)
+    progress, heard, claim = Progress(), Heard(), claim_of(0)
+    pipeline = pipeline_of(Held(), heard, Codec(Away()), progress=progress)
+    for start in range(0, 3 * SHARED, SHARED):  # each has a group of its own
+        await pipeline.submit(batch(claim, SHARED, UNKNOWN, start=start))
+    assert await pipeline.wait_idle(10)
+    assert ([one for one, _ in heard.put_offs], len(progress.failures())) == ([claim], 1)
+
+
+async def test_what_one_has_asked_for_in_vain_nobody_else_waits_for_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_PLACE_SECONDS_MAX", 0.1)
+    heard, registry = Heard(), Away()
+    pipeline = pipeline_of(Held(), heard, Codec(registry))
+    claims = [claim_of(partition) for partition in range(6)]
+    for claim in claims:
+        await pipeline.submit(batch(claim, 1, UNKNOWN))
+    assert await pipeline.wait_idle(10)
+    assert ([claim for claim, _ in heard.put_offs], registry.asks_in_vain <= 4) == (claims, True)  # two begin at once
+
+
+async def test_a_fenced_claim_is_not_put_off() -> None:
+    heard, claim = Heard(), claim_of(0)
+    claim.fenced = True
+    pipeline = pipeline_of(Scripted(SchemasAway("schema registry: no answer", frozenset({9}))), heard)
+    await pipeline.submit(batch(claim, 1))
+    assert await pipeline.wait_idle(10)
+    assert heard.put_offs == []
 
 
 async def test_a_batch_that_frees_what_only_the_registry_can_read_waits_alone_too() -> None:
     projector = Scripted(SchemasAway("schema registry: no answer", frozenset({9})))
     progress, registry, heard = Progress(), Away(), Heard()
-    progress.seen(TOPIC, 0, 0, 1)
     pipeline = pipeline_of(projector, heard, Codec(registry), progress=progress)
     await pipeline.submit(batch(claim := claim_of(0), 1))
     assert await pipeline.wait_idle(10)
@@ -416,7 +453,7 @@ async def test_a_batch_that_frees_what_only_the_registry_can_read_waits_alone_to
     assert put_off is claim
     registry.is_back = True
     await until_known()
-    assert (registry.asked, progress.failures(), heard.halts) == ({9}, [], [])
+    assert (registry.asked, heard.halts) == ({9}, [])
 
 
 async def test_an_answer_of_the_registry_that_grows_old_while_a_batch_is_decoded_is_asked_for_again() -> None:

@@ -142,3 +142,23 @@ def test_a_partition_that_is_somebody_elses_now_is_forgotten():
     watched.progress.seen(SITES, 0, 10, 30)
     watched.progress.keep(set())
     assert watched.stuck(after=1_000) == []
+
+
+def test_a_partition_that_is_put_off_is_never_stuck_itself_and_excuses_nobody_else():
+    watched = Watched()
+    for partition in range(2):
+        watched.progress.seen(SITES, partition, 10, 30)
+    watched.progress.put_off(SITES, 0, "schema registry: no answer")
+    assert watched.stuck(after=6) == ["customer-sites-events[1] at 10 of 30 since 6 s"]
+    assert watched.progress.failures() == ["customer-sites-events[0]: schema registry: no answer"]
+
+
+def test_a_partition_that_is_put_off_no_more_has_its_time():
+    watched = Watched()
+    watched.progress.seen(SITES, 0, 10, 30)
+    watched.progress.put_off(SITES, 0, "schema registry: no answer")
+    watched.progress.keep(set(), {(SITES, 0)})
+    assert watched.stuck(after=1_000) == []
+    watched.progress.keep({(SITES, 0)})
+    assert (watched.stuck(after=4), watched.progress.failures()) == ([], [])
+    assert watched.stuck(after=2) != []

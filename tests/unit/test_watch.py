@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import pytest
@@ -30,8 +30,11 @@ class Consumer:
         self.asked: list[list[int]] = []
         self.put_off: set[TP] = set()
 
-    def waiting(self) -> set[TP]:
+    def put_offs(self) -> set[TP]:
         return self.put_off
+
+    async def ends_of(self, tps: Collection[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, 50)
 
     def end_of(self, claim: Claim) -> int | None:
         return self.ends[claim.partition]
@@ -107,3 +110,5 @@ async def test_the_lag_of_a_partition_that_waits_is_told_and_that_of_one_that_is
     consumer.put_off = {TP(TOPIC, 1)}
     watch._look_at(consumer)
     assert {place: seen.highwater for place, seen in progress.partitions.items()} == {(TOPIC, 0): 30, (TOPIC, 1): 20}
+    await watch._look_at_put_off(consumer)
+    assert {place: seen.highwater for place, seen in progress.partitions.items()} == {(TOPIC, 0): 30, (TOPIC, 1): 50}
