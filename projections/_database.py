@@ -11,6 +11,7 @@ from typing import Any, Final
 import asyncpg
 
 from sitelog.projections._binary import POSTGRES_DAY_0
+from sitelog.projections._fold import Misplaced
 from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._projection import OWNER
 from sitelog.streams.errors import ConfigError, Park, UnavailableError
@@ -91,8 +92,7 @@ def refused_data(error: BaseException) -> bool:
 def why_refused(error: BaseException) -> Park:
     """Return why an event is put aside, for an error that is `refused_data`."""
     if isinstance(error, asyncpg.NotNullViolationError) and error.column_name == OWNER:
-        expected = "expected it in the partition of its entity's earlier events, whose rows no other one may change"
-        return Park("wrong_partition", f"{expected}: its producer chose another by the same key")
+        return Misplaced()
     return Park("refused_by_database", f"{type(error).__name__}: {error}")
 
 

@@ -19,6 +19,14 @@ class Waits(Park):
         super().__init__("waiting", f"{projection} has no row {'/'.join(map(str, key))} yet: waiting for its creation")
 
 
+class Misplaced(Park):
+    """The event's row is made of the events of another partition."""
+
+    def __init__(self) -> None:
+        expected = "expected it in the partition of its entity's earlier events, whose rows no other one may change"
+        super().__init__("wrong_partition", f"{expected}: its producer chose another by the same key")
+
+
 @dataclass(slots=True)
 class Ranges:
     """All rows of one entity in a History, by key, and the keys that are to be removed."""
@@ -35,8 +43,11 @@ Values = dict[str, Any]
 class Step:
     """One handler and the rows that it finds in one fold: what would else be looked up for every event."""
 
-    def __init__(self, handler: Handler, rows: dict[Key, Stored], ranges: dict[Key, Ranges]) -> None:
+    def __init__(
+        self, handler: Handler, rows: dict[Key, Stored], ranges: dict[Key, Ranges], log_partition: int | None
+    ) -> None:
         projection = handler.projection
+        self._log_partition = log_partition
         self.handler = handler
         self.rows = rows
         self.ranges = ranges
@@ -66,11 +77,18 @@ class Step:
         return key
 
     def row(self, key: Key) -> Stored | None:
-        """Return the row of this key; raises Waits where there must be one and isn't."""
+        """Return the row of this key; raises Waits where there must be one and isn't, and what `expect_own` raises."""
         stored = self.rows.get(key)
-        if stored is None and self.needs_row:
+        if stored is not None:
+            self.expect_own(stored)
+        elif self.needs_row:
             raise Waits(self.name, key)
         return stored
+
+    def expect_own(self, stored: Stored) -> None:
+        """Raise Misplaced for another partition's row, also if nothing came of it: a replay wouldn't find the row."""
+        if stored.log_partition is not None and self._log_partition not in (None, stored.log_partition):
+            raise Misplaced
 
     def change_of(self, event: Event, values: Values) -> Changed:
         """Return which fields are meant, what the producer saw and what it wants."""
@@ -98,9 +116,11 @@ class Fold:
     Load the rows that are `missing` before `apply`. An event is applied to all read models or to none.
     `decided` maps event ids to what was decided on their conflicts when they were applied first: a replay sets it
     for the events to come, so that it decides alike whatever the policy is by then.
+    Rows that the events of another partition than `log_partition` have made take none of these; None knows no other.
     """
 
-    def __init__(self, plan: Plan, policy: Policy) -> None:
+    def __init__(self, plan: Plan, policy: Policy, log_partition: int | None = None) -> None:
+        self._log_partition = log_partition
         self._handlers = plan.handlers
         self._policy: Policy = policy
         self._steps: dict[type[Event], Steps] = {}
@@ -184,7 +204,12 @@ class Fold:
             steps = self._steps[type(event)] = Steps(
                 type(event),
                 [
-                    Step(handler, self.rows.get(handler.projection, none), self.ranges.get(handler.projection, none))
+                    Step(
+                        handler,
+                        self.rows.get(handler.projection, none),
+                        self.ranges.get(handler.projection, none),
+                        self._log_partition,
+                    )
                     for handler in self._handlers[type(event)]
                 ],
             )
@@ -228,6 +253,8 @@ class Fold:
     def _follow(self, step: Step, ranges: Ranges | None, event: Event, at: At) -> Ranges:
         before = ranges.rows if ranges is not None else {}
         key_of, same = step.handler.projection.key_of_row, step.handler.projection.same
+        for stored in before.values():
+            step.expect_own(stored)
         known = tuple([step.make(stored.values) for stored in before.values()])
         folded = _guarded(step.name, step.handler.fold, known, event)
         rows: dict[Key, Stored] = {}

@@ -27,10 +27,22 @@ class Stored:
     """A row's values, in the order of its columns, and its bookkeeping.
 
     `version` is how many events were applied to it, `at` the place of the last one: None as it was loaded, all others
-    are to be written. `ctid` is where in its table Postgres has the row, None for one that was made anew.
+    are to be written. Of one that was loaded, `ctid` is where in its table Postgres has it, and `log_partition` the one
+    whose events have made it: None for one that was made anew.
     """
 
-    __slots__ = ("_changes", "_form", "_record", "_values", "_versions", "_versions_json", "at", "ctid", "version")
+    __slots__ = (
+        "_changes",
+        "_form",
+        "_record",
+        "_values",
+        "_versions",
+        "_versions_json",
+        "at",
+        "ctid",
+        "log_partition",
+        "version",
+    )
 
     def __init__(
         self, values: list[Any] | None, version: int, field_versions: dict[str, int] | None, at: At | None
@@ -38,6 +50,7 @@ class Stored:
         self.version = version
         self.at = at
         self.ctid: bytes | None = None
+        self.log_partition: int | None = None
         self._values = values
         self._versions = field_versions
         # As it was loaded: of that only those values become objects that somebody asks for.
@@ -47,10 +60,13 @@ class Stored:
         self._changes: dict[int, Any] | None = None
 
     @staticmethod
-    def loaded(form: RowFormat, record: bytes, version: int, versions_json: str | None, ctid: bytes) -> "Stored":
+    def loaded(  # noqa: PLR0917 - by name it would cost more
+        form: RowFormat, record: bytes, version: int, versions_json: str | None, ctid: bytes, log_partition: int
+    ) -> "Stored":
         """Return a row as Postgres has sent it: its record, its bookkeeping and its place."""
         row = Stored(None, version, None, None)
         row.ctid = ctid
+        row.log_partition = log_partition
         row._form = form
         row._record = record
         row._versions_json = versions_json
@@ -101,6 +117,7 @@ class Stored:
         """Return this row after one more event, which has changed nothing in it."""
         row = Stored(self._values, self.version + 1, self._versions, at)
         row.ctid = self.ctid
+        row.log_partition = self.log_partition
         row._form = self._form
         row._record = self._record
         row._versions_json = self._versions_json

@@ -81,7 +81,7 @@ class Table:
         wanted = self._wanted
         key = ", ".join(f"t.{column}" for column in self.projection.key)
         record = ", ".join(f"t.{column}" for column in self.projection.columns)
-        columns = f"{key}, record_send(ROW({record})), t.version, t.field_versions, tidsend(t.ctid)"
+        columns = f"{key}, record_send(ROW({record})), t.version, t.field_versions, tidsend(t.ctid), t.{OWNER}"
         if len(wanted) == 1:
             return f"SELECT {columns} FROM public.{self.name} AS t WHERE t.{wanted[0]} = ANY($1)"
         arrays = ", ".join(f"${n}::{self._array(column)}" for n, column in enumerate(wanted, 1))

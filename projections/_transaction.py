@@ -233,7 +233,7 @@ class Projector:
     async def begin(self, connection: Any, lots: Sequence[Lot], *, check_known: bool) -> list[Work]:
         """Load what the lots' items may touch, so that they can be taken one by one."""
         now = self._now()
-        folds = [Fold(self._plan, self._policy) for _ in lots]
+        folds = [Fold(self._plan, self._policy, lot.position.log_partition) for lot in lots]
         events = [_events(lot) for lot in lots]
         await self._tables.load(connection, zip(folds, events, strict=True))
         # What is put behind a stopped entity makes no append fail: it is looked for there in any case.

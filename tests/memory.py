@@ -137,7 +137,7 @@ def _copied(projection: Projection[Any], stored: Stored) -> Stored:
             parsed = orjson.loads(values[at])
             values[at] = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2).decode()
     form = row_format(projection)
-    return Stored.loaded(form, record_of(form, values), stored.version, stored.versions_json(), bytes(6))
+    return Stored.loaded(form, record_of(form, values), stored.version, stored.versions_json(), bytes(6), 1)
 
 
 def _again(item: Item, parked_id: int | None) -> Item:

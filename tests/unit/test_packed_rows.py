@@ -31,7 +31,7 @@ CTID: Final = bytes(6)
 
 
 def loaded(versions_json: str | None = None) -> Stored:
-    return Stored.loaded(FORM, record_of(FORM, VALUES), 3, versions_json, CTID)
+    return Stored.loaded(FORM, record_of(FORM, VALUES), 3, versions_json, CTID, 1)
 
 
 def test_each_value_and_all_of_them_come_back() -> None:
