@@ -256,7 +256,7 @@ class Pipeline:
         claim = batch.claim
         if claim.void or claim.fenced:
             return
-        self._progress.seen(claim.topic, claim.partition, claim.applied_offset, batch.highwater)
+        self._progress.seen(claim.topic, claim.partition, claim.applied_offset, batch.highwater, claim.oldest_ms)
         self._progress.put_off(claim.topic, claim.partition, str(away))
         self._consumer().put_off(claim, lambda: self._schemas_known(claim, away.schema_ids))
 

@@ -13,7 +13,8 @@ from sitelog.streams._batch import Place, RecordBatch
 class PartitionProgress:
     """One partition: the next offset to apply, the end seen, and the monotonic time of the last progress.
 
-    `behind_since` is the wall-clock time at which it was seen to be behind, 0 where it wasn't seen level before.
+    `behind_since` is the wall-clock time at which it was seen to be behind; where it wasn't seen level before, that at
+    which the first event was appended that isn't applied, 0 until that is known.
     """
 
     applied: int
@@ -39,8 +40,11 @@ class Progress:
         self._unanswered: str | None = None
         self._waited_until = -inf
 
-    def seen(self, topic: str, partition: int, applied: int, highwater: int) -> None:
-        """Take note of a partition's end; one that is new here, or was moved by another worker, starts its clock."""
+    def seen(self, topic: str, partition: int, applied: int, highwater: int, oldest_ms: int | None = None) -> None:
+        """Take note of a partition's end, and of when the first event was appended that was read of it.
+
+        One that is new here, or was moved by another worker, starts its clock.
+        """
         known = self.partitions.get((topic, partition))
         if known is None or known.applied < applied:
             self.partitions[topic, partition] = PartitionProgress(applied, highwater, 0, self._now())
@@ -49,6 +53,9 @@ class Progress:
             if known.applied >= known.highwater:
                 known.moved_at, known.behind_since = self._now(), self._wall()  # there was nothing to do until now
             known.highwater = max(known.highwater, highwater)
+        known = self.partitions[topic, partition]
+        if oldest_ms is not None and not known.append_time_ms and not known.behind_since:
+            known.behind_since = oldest_ms / 1000
 
     def moved(self, batch: RecordBatch) -> None:
         """Take note that a batch is in Postgres."""
@@ -76,9 +83,7 @@ class Progress:
 
     def put_off(self, topic: str, partition: int, why: str) -> None:
         """Take note that a partition waits by itself."""
-        known = self.partitions.get((topic, partition))
-        if known is not None:
-            known.behind_since = known.behind_since or self._wall()
+        if (topic, partition) in self.partitions:
             self.goes_on(topic, partition)
             self._put_off[topic, partition] = why
 

@@ -41,7 +41,7 @@ class Watch(Service):
         for claim in claims:
             end = consumer.end_of(claim)
             if end is not None:
-                self._progress.seen(claim.topic, claim.partition, claim.applied_offset, end)
+                self._progress.seen(claim.topic, claim.partition, claim.applied_offset, end, claim.oldest_ms)
 
     async def _look_at_put_off(self, consumer: Any) -> None:
         """Ask Kafka where partitions end that nobody fetches: their lag grows all the same."""

@@ -29,7 +29,8 @@ class Claim:
     Records up to `read_offset` have been handed over, and those up to `applied_offset` are in Postgres.
     `void` claims are over: their batches are dropped unapplied, and are read again under the next claim.
     `fenced` claims have met a higher epoch in Postgres: nothing more is read until a rebalance.
-    `leader_epoch` is that of the broker under which the last record was written that was read.
+    `leader_epoch` is that of the broker under which the last record was written that was read, `oldest_ms` when the
+    first one was appended.
     """
 
     topic: str
@@ -40,6 +41,7 @@ class Claim:
     void: bool = False
     fenced: bool = False
     leader_epoch: int | None = None
+    oldest_ms: int | None = None
 
 
 class Record(Protocol):

@@ -318,6 +318,8 @@ class BatchConsumer(driver.Consumer):
         highwater = self.highwater(tp)
         claim.read_offset = end
         claim.leader_epoch = last_epoch
+        if claim.oldest_ms is None:
+            claim.oldest_ms = records[0].timestamp
         return RecordBatch(claim, first, end, records, highwater if highwater is not None else end)
 
     async def _hand_over(self, batches: Sequence[RecordBatch]) -> None:

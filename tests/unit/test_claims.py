@@ -106,9 +106,10 @@ def test_what_another_leader_has_is_read_under_a_claim_that_has_looked_at_what_w
     consumer.claims[PARTITION] = claim
     consumer.highwater = lambda _: 12
     monkeypatch.setattr(LeanResult, "epochs", {PARTITION: (first, last)})
-    batch = consumer._batch(PARTITION, [Record(offset, 0, b"site-1", b"") for offset in (10, 11)])
+    batch = consumer._batch(PARTITION, [Record(offset, offset - 5, b"site-1", b"") for offset in (10, 11)])
     if is_read:
         assert (batch.start, batch.end, claim.leader_epoch, claim.void) == (10, 12, last, False)
+        assert claim.oldest_ms == 5
     else:
         assert (batch, claim.void, consumer.claims) == (None, True, {})
 

@@ -74,6 +74,19 @@ def test_a_partition_that_stays_behind_has_the_age_of_the_last_event_applied():
     assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 60
 
 
+def test_after_a_restart_the_lag_counts_from_the_first_event_that_is_not_applied():
+    clock = Clock()
+    progress = Progress(clock, clock)
+    metrics = Metrics("projector", progress, clock)
+    progress.seen(SITES, 4, applied=10, highwater=20)
+    assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 0  # nothing is read yet
+    progress.seen(SITES, 4, applied=10, highwater=20, oldest_ms=int(clock.now - 5 * 86_400) * 1000)
+    assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 5 * 86_400
+    progress.moved(batch(end=17, appended_at=clock.now - 60, highwater=20))
+    progress.seen(SITES, 4, applied=17, highwater=20, oldest_ms=int(clock.now - 5 * 86_400) * 1000)
+    assert value(metrics, "sitelog_lag_seconds", topic=SITES, partition="4") == 60
+
+
 class Clock:
     """Time that passes only when it is told to."""
 
