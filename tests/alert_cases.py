@@ -3,7 +3,7 @@
 Series are written as promtool writes them, a sample a minute: `3x5` stays at 3, `0+2x5` rises by 2, `_x3` is nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SITES = 'consumer="projector",topic="customer-sites-events"'
 P0, P1 = f'{SITES},partition="0"', f'{SITES},partition="1"'
@@ -59,6 +59,8 @@ CASES = [
     Case("SitelogNoWorkerReady", "none is ready", ready("0x10", "0x10"), 5, (PROJECTOR,)),
     Case("SitelogNoWorkerReady", "one is ready", ready("0x10", "1x10"), 5),
     Case("SitelogNoWorkerReady", "a rebalance takes a minute", ready("1x3 0 1x9"), 6),
+    Case("SitelogNoWorkerReady", "the only one has gone", ready("1x3 _x30"), 12, (PROJECTOR,)),
+    Case("SitelogNoWorkerReady", "one has gone and the other does its work", ready("1x3 _x30", "1x30"), 20),
     Case("SitelogWorkerGone", "it doesn't answer", {f"up{{{WORKER}}}": "0x10"}, 6, ({**PROJECTOR, **INSTANCE},)),
     Case(
         "SitelogWorkerGone",
@@ -148,4 +150,36 @@ CASES = [
     Case("SitelogManyRebalances", "an update of three workers", counter("rebalances", "0x3 1 2 3 4 5 6x20"), 20),
     Case("SitelogFenced", "one a minute", counter("batches", "0+1x30", FENCED), 20, (PROJECTOR,)),
     Case("SitelogFenced", "a zombie woke up", counter("batches", "0x3 4x20", FENCED), 20),
+]
+
+
+def within(namespace: str, series: dict[str, str]) -> dict[str, str]:
+    """The same series as Prometheus has them from the pods of a namespace."""
+    return {name.replace("{", f'{{namespace="{namespace}",'): values for name, values in series.items()}
+
+
+def beside(case: Case, quiet: Case) -> Case:
+    """Something wrong in one environment, and nothing in another that the same Prometheus looks at."""
+    return replace(
+        case,
+        title=f"{case.title}, while in staging {quiet.title}",
+        series=within("production", case.series) | within("staging", quiet.series),
+        fires=tuple({"namespace": "production", **labels} for labels in case.fires),
+    )
+
+
+CASES += [
+    *(  # a case without series is of no environment
+        beside(case, quiet)
+        for case in CASES
+        for quiet in CASES
+        if case.alert == quiet.alert and case.fires and case.series and not quiet.fires
+    ),
+    Case(
+        "SitelogNoWorkerReady",
+        "the only one in production has gone hours ago, and staging has one",
+        within("production", ready("1x3 _x400")) | within("staging", ready("1x400")),
+        300,
+        ({"namespace": "production", **PROJECTOR},),
+    ),
 ]

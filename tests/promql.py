@@ -38,8 +38,7 @@ def read_series(written: dict[str, str]) -> Samples:
     samples: Samples = {}
     for text, values in written.items():
         selector = promql_parser.parse(text)
-        labels = frozenset((matcher.name, matcher.value) for matcher in selector.matchers.matchers)
-        samples[selector.name, labels] = [value for part in values.split() for value in _expand(part)]
+        samples[selector.name, _asked(selector)] = [value for part in values.split() for value in _expand(part)]
     return samples
 
 
@@ -81,9 +80,7 @@ def _vector(expression: Any, samples: Samples, minute: int) -> Vector:
 
 
 def _select(selector: Any, samples: Samples, minute: int, minutes: int) -> dict[Labels, list[float]]:
-    assert all(matcher.op == promql_parser.MatchOp.Equal for matcher in selector.matchers.matchers)
-    wanted = {(matcher.name, matcher.value) for matcher in selector.matchers.matchers}
-    found = {}
+    wanted, found = _asked(selector), {}
     for (name, labels), values in samples.items():
         recent = [value for value in values[max(0, minute - minutes + 1) : minute + 1] if value is not None]
         if name == selector.name and wanted <= labels and recent:
@@ -91,25 +88,38 @@ def _select(selector: Any, samples: Samples, minute: int, minutes: int) -> dict[
     return found
 
 
+def _asked(selector: Any) -> Labels:
+    assert all(matcher.op == promql_parser.MatchOp.Equal for matcher in selector.matchers.matchers)
+    return frozenset((matcher.name, matcher.value) for matcher in selector.matchers.matchers)
+
+
 def _call(call: Any, samples: Samples, minute: int) -> Vector:
     (argument,) = call.args
     if call.func.name == "vector":
         return {frozenset(): float(argument.val)}
-    if call.func.name == "absent":
-        return {} if _vector(argument, samples, minute) else {frozenset(): 1.0}
-    function = {"avg_over_time": fmean, "changes": _changes, "increase": _increase, "rate": _increase}[call.func.name]
     seconds = argument.range.total_seconds()
     ranges = _select(argument.vector_selector, samples, minute, int(seconds / 60) + 1)
+    if call.func.name == "absent_over_time":
+        return {} if ranges else {_asked(argument.vector_selector): 1.0}
+    function = {**OF_ANY, "increase": _increase, "rate": _increase}[call.func.name]
     divisor = seconds if call.func.name == "rate" else 1.0
     return {
         labels: function(values) / divisor
         for labels, values in ranges.items()
-        if call.func.name in {"avg_over_time", "changes"} or len(values) > 1
+        if call.func.name in OF_ANY or len(values) > 1
     }
 
 
 def _changes(values: Sequence[float]) -> float:
     return sum(one != other for one, other in pairwise(values))
+
+
+# What one sample is enough for.
+OF_ANY: dict[str, Callable[[Sequence[float]], float]] = {
+    "avg_over_time": fmean,
+    "changes": _changes,
+    "last_over_time": operator.itemgetter(-1),
+}
 
 
 def _increase(values: Sequence[float]) -> float:

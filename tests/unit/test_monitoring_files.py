@@ -28,6 +28,7 @@ EXPRESSIONS = {
         for target in panel["targets"]
     },
 }
+SHOWN = '{namespace=~"$namespace", consumer=~"$consumer"}'
 FROM_PROMETHEUS = {"up": {"job", "instance"}}
 OF_THE_TARGET = {"job", "instance", "namespace"}
 
@@ -65,6 +66,25 @@ def test_every_metric_is_one_that_workers_export_with_the_labels_that_are_asked_
             assert set(part.modifier.labels) <= known
 
 
+def sums(expression):
+    return [part for part in parts(expression) if isinstance(part, promql_parser.AggregateExpr)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_no_rule_sums_over_environments(rule):
+    assert all("namespace" in one.modifier.labels for one in sums(promql_parser.parse(rule["expr"])))
+
+
+@pytest.mark.parametrize("name", [name for name in EXPRESSIONS if name.startswith("panel")])
+def test_a_panel_shows_the_chosen_environments_each_by_itself(name):
+    parsed = promql_parser.parse(EXPRESSIONS[name])
+    selectors = [part for part in parts(parsed) if isinstance(part, promql_parser.VectorSelector)]
+    for selector in selectors:
+        assert ("namespace", "$namespace") in {(one.name, one.value) for one in selector.matchers.matchers}
+    for labels in (set(one.modifier.labels) for one in sums(parsed) if one.modifier):
+        assert "namespace" in labels or not labels & {"consumer", "topic"}
+
+
 def family(sample):
     """A histogram's name without what its samples add to it."""
     return re.sub(r"_(bucket|sum|count)$", "", sample)
@@ -82,7 +102,7 @@ def test_the_panel_counts_unowned_partitions_also_where_nobody_has_any(owned, un
     sites = 'consumer="projector",topic="customer-sites-events"'
     series = {f"sitelog_topic_partitions{{{sites}}}": "2"}
     series |= {f'sitelog_lag_events{{{sites},partition="{partition}"}}': "0" for partition in owned}
-    expression = EXPRESSIONS["panel Partitions unowned, A"].replace('{consumer=~"$consumer"}', "")
+    expression = EXPRESSIONS["panel Partitions unowned, A"].replace(SHOWN, "")
     assert evaluate(promql_parser.parse(expression), read_series(series), 0) == {frozenset(): unowned}
 
 
@@ -91,9 +111,9 @@ def test_a_legend_names_only_labels_that_its_expression_leaves(exported):
         for target in panel["targets"]:
             parsed = promql_parser.parse(target["expr"].replace("$__rate_interval", "1m"))
             named = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-            sums = [part for part in parts(parsed) if isinstance(part, promql_parser.AggregateExpr)]
-            left = sums[0].modifier.labels if sums and sums[0].modifier else set()
-            whole = OF_THE_TARGET.union(*exported.values()) if not sums else set()
+            outer = next(iter(sums(parsed)), None)
+            left = outer.modifier.labels if outer and outer.modifier else set()
+            whole = OF_THE_TARGET.union(*exported.values()) if not outer else set()
             assert named <= {*left, *whole}, panel["title"]
 
 
@@ -101,7 +121,11 @@ def test_the_dashboard_can_be_provisioned_with_any_prometheus():
     assert DASHBOARD["id"] is None
     assert DASHBOARD["uid"]
     assert "__inputs" not in DASHBOARD
-    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "consumer"}
+    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {
+        "datasource",
+        "namespace",
+        "consumer",
+    }
     sources = [one["datasource"] for panel in PANELS for one in (panel, *panel["targets"])]
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
