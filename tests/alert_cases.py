@@ -1,6 +1,7 @@
 """When each alert of deploy/monitoring has to fire, and when it has to stay quiet.
 
-Series are written as promtool writes them, a sample a minute: `3x5` stays at 3, `0+2x5` rises by 2, `_x3` is nothing.
+Series are written as promtool writes them, a sample a minute: `3x5` stays at 3, `0+2x5` rises by 2, `_x3` is nothing,
+`stale` is where Prometheus no longer finds it.
 """
 
 from dataclasses import dataclass, replace
@@ -41,6 +42,12 @@ def partition(lag: str, position: str = "0x30", seconds: str = "0x30") -> dict[s
         f"sitelog_lag_seconds{{{P0}}}": seconds,
         f"sitelog_topic_retention_seconds{{{SITES}}}": "604800x30",
     }
+
+
+def starts(value: int, further: int = 0) -> str:
+    """What a worker tells that is ended after a minute and a half each time, and waits longer before each start."""
+    waits = enumerate((1, 1, 2, 3, 5, 5, 5, 5))
+    return " ".join(f"{value + further * start}x1 stale _x{wait}" for start, wait in waits)
 
 
 def counter(name: str, values: str, labels: str = WORKER) -> dict[str, str]:
@@ -115,6 +122,28 @@ CASES = [
     Case("SitelogPartitionStuck", "it moves, however slowly", partition("5x30", "40+1x30"), 10),
     Case("SitelogPartitionStuck", "there is nothing to do", partition("0x30", "40x30"), 10),
     Case("SitelogPartitionStuck", "an event has just come after a silence", partition("0x20 1 0x5", "40x30"), 20),
+    *(
+        Case(
+            "SitelogPartitionStuck",
+            f"it stands, and its worker is started again and again, {minutes} minutes after the first time",
+            partition(starts(40), starts(40), "0x50"),
+            minutes,
+            (PARTITION,),
+        )
+        for minutes in (36, 42)  # while it is there, and just before the next start
+    ),
+    Case(
+        "SitelogPartitionStuck",
+        "its worker is started again and again, and gets further each time",
+        partition(f"40x1 {starts(40)}", f"20+10x1 {starts(40, further=1)}", "0x60"),
+        50,
+    ),
+    Case(
+        "SitelogPartitionStuck",
+        "its worker went in the middle of a backlog, and comes back after half an hour",
+        partition("90x10 stale _x30 90x9", "30+1x10 stale _x30 40+1x9", "0x50"),
+        50,
+    ),
     Case("SitelogBehind", "ten minutes", partition("9x30", "0+5x30", "600x30"), 8, (PROJECTOR,)),
     Case("SitelogBehind", "a minute", partition("9x30", "0+5x30", "60x30"), 8),
     Case("SitelogBacklog", "half a million", partition("500000x30", "0+5x30"), 12, (PROJECTOR,)),

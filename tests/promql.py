@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import isnan, nan
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +19,7 @@ Vector = dict[Labels, float]
 Samples = dict[tuple[str, Labels], list[float | None]]
 
 LOOKBACK_MINUTES = 5
+STALE = nan  # what Prometheus writes at a series' end: there is no looking back beyond it
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -43,6 +45,8 @@ def read_series(written: dict[str, str]) -> Samples:
 
 
 def _expand(part: str) -> list[float | None]:
+    if part == "stale":
+        return [STALE]
     found = re.fullmatch(r"(?P<start>_|Inf|[\d.]+)(?:\+(?P<step>\d+))?(?:x(?P<times>\d+))?", part)
     assert found, part
     times = int(found["times"] or 0)
@@ -59,9 +63,8 @@ def evaluate(expression: Any, samples: Samples, minute: int) -> Vector | float:
         case promql_parser.ParenExpr():
             return evaluate(expression.expr, samples, minute)
         case promql_parser.VectorSelector():
-            return {
-                labels: values[-1] for labels, values in _select(expression, samples, minute, LOOKBACK_MINUTES).items()
-            }
+            recent = _select(expression, samples, minute, LOOKBACK_MINUTES)
+            return {labels: values[-1] for labels, values in recent.items() if not isnan(values[-1])}
         case promql_parser.Call():
             return _call(expression, samples, minute)
         case promql_parser.AggregateExpr():
@@ -98,7 +101,8 @@ def _call(call: Any, samples: Samples, minute: int) -> Vector:
     if call.func.name == "vector":
         return {frozenset(): float(argument.val)}
     seconds = argument.range.total_seconds()
-    ranges = _select(argument.vector_selector, samples, minute, int(seconds / 60) + 1)
+    recent = _select(argument.vector_selector, samples, minute, int(seconds / 60) + 1)
+    ranges = {labels: there for labels, values in recent.items() if (there := [v for v in values if not isnan(v)])}
     if call.func.name == "absent_over_time":
         return {} if ranges else {_asked(argument.vector_selector): 1.0}
     function = {**OF_ANY, "increase": _increase, "rate": _increase}[call.func.name]
@@ -119,6 +123,7 @@ OF_ANY: dict[str, Callable[[Sequence[float]], float]] = {
     "avg_over_time": fmean,
     "changes": _changes,
     "last_over_time": operator.itemgetter(-1),
+    "min_over_time": min,
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.alert_cases import CASES, Case
-from tests.promql import Labels, evaluate, read_series
+from tests.promql import STALE, Labels, evaluate, read_series
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "monitoring" / "sitelog.rules.yaml"
@@ -39,7 +39,7 @@ def firing(case: Case) -> list[list[Labels]]:
                 samples.setdefault((record, labels), [None] * minute).append(value)
             for (name, _), values in samples.items():
                 if name == record:
-                    values.extend([None] * (minute + 1 - len(values)))
+                    values.extend([STALE] * (minute + 1 - len(values)))
         active = evaluate(expression, samples, minute)
         since = {labels: since.get(labels, minute) for labels in active}
         fired.append([labels for labels, first in since.items() if minute - first >= patience])
