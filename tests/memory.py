@@ -164,7 +164,7 @@ def _as_dict(projection: Projection[Any], stored: Stored) -> dict[str, Any]:
     assert stored.at is not None
     return values | {
         "version": stored.version,
-        "field_versions": stored.field_versions,
+        "field_versions": stored.field_versions or None,
         "updated_at": stored.at.append_time,
         "log_seq": stored.at.log_seq,
     }

@@ -9,20 +9,22 @@ that, by the oracle. A violation's kind is one of
     twice     in the log more than once
     hole      log seqs of a partition aren't 1, 2, 3 …
     order     another order than that of the topic
-    changed   the log's copy differs from what was sent
+    changed   the log's copy differs from what was sent first
+    position  the projector's position names another event than the last of its log
     parked    put aside, though it can be applied; or not put aside, though it can't
+    conflict  recorded, and there was none; or not recorded, and there was one; or of another event
     row       a read model's row differs from an independent fold
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from tests.chaos.evidence import Evidence, Fields, Logged, Place, Record, decode
+from tests.chaos.evidence import Conflict, Evidence, Logged, Place, Record, decode
 from tests.oracle import TABLES, Oracle, differing
 
-KINDS = ("kafka", "unknown", "lost", "twice", "hole", "order", "changed", "parked", "row")
+KINDS = ("kafka", "unknown", "lost", "twice", "hole", "order", "changed", "position", "parked", "conflict", "row")
 
 
 class Sent(Protocol):
@@ -54,9 +56,11 @@ def check(sends: Sequence[Sent], evidence: Evidence) -> list[Violation]:
         *_each_is_there_once(names, story.applied, evidence.log),
         *_dense(evidence.log),
         *_in_order(names, story.applied, evidence.log),
-        *_unchanged(names, evidence),
+        *_unchanged(names, story, evidence),
+        *_positions(evidence),
         *_put_aside(story.oracle, evidence),
-        *_rows(story.oracle, evidence),
+        *_conflicts(names, story, evidence),
+        *_rows(story, evidence),
     ]
 
 
@@ -67,16 +71,41 @@ def counts(violations: Iterable[Violation]) -> dict[str, int]:
 
 
 class _Story:
-    """What must have been applied: `applied` are event ids by partition, in their order."""
+    """What must have been applied: `applied` are event ids by partition, in their order.
+
+    `at` is where the log must have each of them; `offsets` and `entities` are those of every event's first record.
+    """
 
     def __init__(self, evidence: Evidence) -> None:
         self.oracle = Oracle()
         self.applied: dict[Place, list[str]] = {}
+        self.at: dict[str, tuple[Place, int]] = {}
+        self.offsets: dict[str, int] = {}
+        self.entities: dict[str, str] = {}
         for place, records in evidence.records.items():
             before = len(self.oracle.applied)
             for record in records:
-                self.oracle.apply(decode(record.value), append_time=record.append_time)
+                event = decode(record.value)
+                self.offsets.setdefault(event.event_id, record.offset)
+                self.entities.setdefault(event.event_id, event.entity_id)
+                self.oracle.apply(event, append_time=record.append_time)
             self.applied[place] = self.oracle.applied[before:]
+            self.at |= {event_id: (place, seq) for seq, event_id in enumerate(self.applied[place], start=1)}
+
+    def tables(self) -> dict[str, dict[Any, dict[str, Any]]]:
+        """Return every table's rows by key, each with the place in the log of the last event that changed it."""
+        return {
+            table: {key: row | self._last(table, key) for key, row in _by_key(table, rows).items()}
+            for table, rows in self.oracle.tables().items()
+        }
+
+    def conflicts(self) -> set[Conflict]:
+        """Return what every event must have met that its producer didn't know of."""
+        return {Conflict(*self.at[one.event_id], self.entities[one.event_id], *one) for one in self.oracle.conflicts}
+
+    def _last(self, table: str, key: Any) -> dict[str, Any]:
+        place, log_seq = self.at[self.oracle.rows[table][key].event_id]
+        return {"log_partition": place, "log_seq": log_seq}
 
 
 def _kafka_kept(sends: Sequence[Sent], evidence: Evidence) -> Iterator[Violation]:
@@ -140,15 +169,33 @@ def _in_order(names: dict[str, str], applied: dict[Place, list[str]], log: Seque
                 break
 
 
-def _unchanged(names: dict[str, str], evidence: Evidence) -> Iterator[Violation]:
+def _unchanged(names: dict[str, str], story: _Story, evidence: Evidence) -> Iterator[Violation]:
     there = {(record.place, record.offset): record for record in _records(evidence)}
     for row in evidence.log:
         record = there.get((row.place, row.offset))
         name = names.get(row.event_id, row.event_id)
         if record is None or (row.value, row.append_time) != (record.value, record.append_time):
             yield Violation("changed", f"{name}: the log's copy isn't what is at {_at(row)}")
-        elif (row.event_id, row.entity_id) != _ids(decode(record.value)):
-            yield Violation("changed", f"{name}: the log calls it {row.event_id} of {row.entity_id}")
+            continue
+        event = decode(record.value)
+        expected = (event.event_id, event.event_type, event.entity_id, event.event_timestamp)
+        found = (row.event_id, row.event_type, row.entity_id, row.event_time)
+        if found != expected:
+            yield Violation("changed", f"{name}: expected {_words(expected)}, the log calls it {_words(found)}")
+        elif row.offset != story.offsets[row.event_id]:
+            yield Violation(
+                "changed", f"{name}: it came first at {story.offsets[row.event_id]}, the log has {_at(row)}"
+            )
+
+
+def _positions(evidence: Evidence) -> Iterator[Violation]:
+    last = {place: rows[-1].log_seq for place, rows in _by_place(evidence.log).items()}
+    for place in sorted(last.keys() | evidence.positions.keys()):
+        expected, found = last.get(place, 0), evidence.positions.get(place, 0)
+        if found != expected:
+            yield Violation(
+                "position", f"{place[0]}[{place[1]}]: the log ends at log seq {expected}, the position says {found}"
+            )
 
 
 def _put_aside(oracle: Oracle, evidence: Evidence) -> Iterator[Violation]:
@@ -162,15 +209,22 @@ def _put_aside(oracle: Oracle, evidence: Evidence) -> Iterator[Violation]:
             )
 
 
-def _rows(oracle: Oracle, evidence: Evidence) -> Iterator[Violation]:
-    for table, expected in oracle.tables().items():
-        key = TABLES[table]
-        ours, theirs = (
-            {tuple(row[column] for column in key): dict(row) for row in rows}
-            for rows in (expected, evidence.tables[table])
-        )
-        for difference in differing(table, ours, theirs):
+def _conflicts(names: dict[str, str], story: _Story, evidence: Evidence) -> Iterator[Violation]:
+    expected, found = story.conflicts(), set(evidence.conflicts)
+    for what, conflicts in (("not recorded", expected - found), ("there was no such", found - expected)):
+        for one in sorted(conflicts):
+            name = names.get(one.event_id, one.event_id)
+            yield Violation("conflict", f"{name}: {what}: {one}")
+
+
+def _rows(story: _Story, evidence: Evidence) -> Iterator[Violation]:
+    for table, expected in story.tables().items():
+        for difference in differing(table, expected, _by_key(table, evidence.tables[table])):
             yield Violation("row", difference)
+
+
+def _by_key(table: str, rows: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
+    return {tuple(row[column] for column in TABLES[table]): dict(row) for row in rows}
 
 
 def _records(evidence: Evidence) -> Iterator[Record]:
@@ -185,8 +239,8 @@ def _by_place(log: Sequence[Logged]) -> dict[Place, list[Logged]]:
     return found
 
 
-def _ids(event: Fields) -> tuple[str, str]:
-    return event.event_id, event.entity_id
+def _words(parts: Iterable[object]) -> str:
+    return " ".join(map(str, parts))
 
 
 def _at(where: Record | Logged) -> str:

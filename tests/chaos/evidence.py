@@ -26,8 +26,8 @@ HEADER_BYTES = 10
 READ_SECONDS_MAX = 60.0
 
 LOG = """
-SELECT p.topic, p.partition, l.log_seq, l.kafka_offset, l.event_id::text, l.entity_id, l.append_time, l.payload,
-    l.schema_fingerprint
+SELECT p.topic, p.partition, l.log_seq, l.kafka_offset, l.event_id::text, l.event_type, l.entity_id, l.event_time,
+    l.append_time, l.payload, l.schema_fingerprint
 FROM sitelog.event_log AS l
 JOIN sitelog.log_partition AS p USING (log_partition)
 ORDER BY l.log_partition, l.log_seq
@@ -37,6 +37,16 @@ SELECT p.topic, p.partition, k.kafka_offset, k.entity_id, k.status, k.reason
 FROM sitelog.parked_event AS k
 JOIN sitelog.log_partition AS p USING (log_partition)
 WHERE k.closed_at IS NULL
+"""
+CONFLICTS = """
+SELECT p.topic, p.partition, c.log_seq, c.entity_id, c.event_id::text, c.projection, c.field, c.reason, c.resolution
+FROM sitelog.conflict AS c
+JOIN sitelog.log_partition AS p USING (log_partition)
+"""
+POSITIONS = """
+SELECT p.log_partition, p.topic, p.partition, o.log_seq
+FROM sitelog.log_partition AS p
+LEFT JOIN sitelog.consumer_position AS o ON o.log_partition = p.log_partition AND o.consumer = 'projector'
 """
 
 
@@ -68,7 +78,9 @@ class Logged:
     log_seq: int
     offset: int
     event_id: str
+    event_type: str
     entity_id: str
+    event_time: datetime
     append_time: datetime
     value: bytes
 
@@ -84,13 +96,32 @@ class Parked:
     reason: str
 
 
+@dataclass(frozen=True, order=True)
+class Conflict:
+    """A field of an event that met another value than its producer knew of; `log_seq` is the event's."""
+
+    place: Place
+    log_seq: int
+    entity_id: str
+    event_id: str
+    table: str
+    field: str
+    reason: str
+    resolution: str
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """`records` by partition in the order of their offsets, `log` in its order, `tables` as they are."""
+    """`records` by partition in the order of their offsets, `log` in its order, `tables` with places for partitions.
+
+    `positions` are the log seqs up to which the projector says that it has written each partition.
+    """
 
     records: Mapping[Place, Sequence[Record]]
     log: Sequence[Logged]
+    positions: Mapping[Place, int]
     parked: Sequence[Parked]
+    conflicts: Sequence[Conflict]
     tables: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -121,7 +152,9 @@ def _attributes(value: Any) -> Any:
 
 
 async def gather(bootstrap_servers: list[str], topics: Mapping[str, int], connection: asyncpg.Connection) -> Evidence:
-    """Read log, parked events, read models, and so many partitions of each topic; nobody may write meanwhile."""
+    """Read all that the database has, and so many partitions of each topic; nobody may write meanwhile."""
+    positions = await connection.fetch(POSITIONS)
+    places = {row["log_partition"]: (row["topic"], row["partition"]) for row in positions}
     return Evidence(
         records=await _read_topics(bootstrap_servers, topics),
         log=[
@@ -130,25 +163,34 @@ async def gather(bootstrap_servers: list[str], topics: Mapping[str, int], connec
                 row["log_seq"],
                 row["kafka_offset"],
                 row["event_id"],
+                row["event_type"],
                 row["entity_id"],
+                row["event_time"],
                 row["append_time"],
                 SINGLE_OBJECT + row["schema_fingerprint"].to_bytes(8, "little", signed=True) + row["payload"],
             )
             for row in await connection.fetch(LOG)
         ],
+        positions={places[row["log_partition"]]: row["log_seq"] or 0 for row in positions},
         parked=[Parked((row[0], row[1]), *row[2:]) for row in map(tuple, await connection.fetch(PARKED))],
-        tables={table: await _read_table(connection, table) for table in TABLES},
+        conflicts=[Conflict((row[0], row[1]), *row[2:]) for row in map(tuple, await connection.fetch(CONFLICTS))],
+        tables={table: await _read_table(connection, table, places) for table in TABLES},
     )
 
 
-async def _read_table(connection: asyncpg.Connection, table: str) -> list[dict[str, Any]]:
-    # `table` is a literal of the oracle's.
-    rows = await connection.fetch(f"SELECT * FROM public.{table}")  # noqa: S608
+async def _read_table(connection: asyncpg.Connection, table: str, places: Mapping[int, Place]) -> list[dict[str, Any]]:
+    """Read a view, and what its table alone has: field versions."""
+    # `table` and its key are literals of the oracle's.
+    rows = await connection.fetch(
+        f"SELECT v.*, t.field_versions FROM public.{table} AS v "  # noqa: S608
+        f"JOIN public.{table}_v1 AS t USING ({', '.join(TABLES[table])})"
+    )
     return [
         {
             name: json.loads(value) if name in JSON_COLUMNS and value is not None else value
             for name, value in row.items()
         }
+        | {"log_partition": places.get(row["log_partition"], row["log_partition"])}
         for row in rows
     ]
 
