@@ -10,6 +10,8 @@ SIZE_BYTES = 1 << 30
 MARGIN_BYTES = 16_384
 """Left when the disk is full: a few pages more, and nothing goes on."""
 
+FILL_ATTEMPTS_MAX = 100
+
 
 class Disk:
     """A tmpfs at `path` where root can have one, else an ordinary folder that can't be filled.
@@ -23,14 +25,19 @@ class Disk:
         self.can_be_full = os.geteuid() == 0 and self._mount(f"size={SIZE_BYTES},mode=755")
 
     def fill(self) -> None:
-        """Let there be no room from now on."""
-        stat = os.statvfs(self.path)
-        used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-        self._mount(f"remount,size={used + MARGIN_BYTES}")
+        """Let there be no room from now on. Raises OSError."""
+        # The kernel refuses a size that is smaller than what was written while it was asked.
+        if not any(self._mount(f"remount,size={self._used() + MARGIN_BYTES}") for _ in range(FILL_ATTEMPTS_MAX)):
+            raise OSError(f"{self.path}: expected it to be full, the kernel refused that {FILL_ATTEMPTS_MAX} times")
 
     def free(self) -> None:
-        """Let there be room again."""
-        self._mount(f"remount,size={SIZE_BYTES}")
+        """Let there be room again. Raises OSError."""
+        if not self._mount(f"remount,size={SIZE_BYTES}"):
+            raise OSError(f"{self.path}: expected {SIZE_BYTES} bytes, the kernel refused them")
+
+    def _used(self) -> int:
+        stat = os.statvfs(self.path)
+        return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
 
     def _mount(self, options: str) -> bool:
         """Return whether it could be done: a container may not let its root mount anything."""

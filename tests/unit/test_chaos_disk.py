@@ -38,6 +38,35 @@ def test_a_full_disk_takes_no_more_than_a_few_pages_until_there_is_room_again(di
     (disk.path / "after").write_bytes(b"x" * MORE_BYTES)
 
 
+def test_a_disk_that_is_written_to_while_it_is_filled_is_full_all_the_same(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_mount(disk)
+    looks, really = [0], Disk._used
+
+    def used(self: Disk) -> int:
+        before = really(self)
+        looks[0] += 1
+        if looks[0] <= 3:
+            (disk.path / f"{looks[0]}").write_bytes(b"x" * (MARGIN_BYTES + MORE_BYTES))
+        return before
+
+    monkeypatch.setattr(Disk, "_used", used)
+    disk.fill()
+    with pytest.raises(OSError, match="No space left"):
+        (disk.path / "after").write_bytes(b"x" * (MARGIN_BYTES + MORE_BYTES))
+
+
+def test_a_disk_that_can_t_be_filled_or_freed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    disk = Disk(tmp_path / "disk")
+    monkeypatch.setattr(disk, "_mount", lambda _: False)
+    with pytest.raises(OSError, match="expected it to be full"):
+        disk.fill()
+    with pytest.raises(OSError, match="expected 1073741824 bytes"):
+        disk.free()
+
+
 def test_the_watchdog_removes_a_folder_with_what_is_mounted_in_it(disk: Disk) -> None:
     needs_mount(disk)
     folder = disk.path.parent
