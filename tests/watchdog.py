@@ -1,7 +1,7 @@
 """Ends the services of a test session when the session is over, however it ended.
 
 It waits for its standard input to close: the session holds the other end, and the kernel closes it even
-for a session that is killed with -9. Then it kills what runs in the folder or in one in it, and removes the folder
+for a session that is killed with -9. Then it ends what runs in the folder or in one in it, and removes the folder
 with what is mounted in it.
 """
 
@@ -13,11 +13,16 @@ from pathlib import Path
 
 from sitelog.deploy._daemon import started_daemons, stop_together
 
+# Killed at once it would leave its shared memory to the machine. Frozen it hears of nothing.
+POSTGRES_STEPS = ((signal.SIGCONT, 0.0), (signal.SIGQUIT, 10.0))
+
 
 def main(folder: Path) -> None:
     sys.stdin.read()
     stacks = [folder, *(path for path in folder.iterdir() if path.is_dir())]
-    stop_together([daemon for stack in stacks for daemon in started_daemons(stack)], [(signal.SIGKILL, 10)])
+    daemons = [daemon for stack in stacks for daemon in started_daemons(stack)]
+    stop_together([daemon for daemon in daemons if daemon.name == "postgres"], POSTGRES_STEPS)
+    stop_together(daemons, [(signal.SIGKILL, 10)])
     unmount(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
