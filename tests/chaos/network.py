@@ -86,6 +86,9 @@ class Link:
             if self._is_cut:
                 raise ConnectionResetError
             from_server, to_server = await asyncio.open_connection(LOOPBACK, self.target)
+            if self._is_cut:  # since it was asked for
+                to_server.transport.abort()
+                raise ConnectionResetError
         except OSError:
             to_client.transport.abort()
             return
@@ -117,4 +120,4 @@ class Link:
                     return
                 sink.write(data)
                 await sink.drain()
-            await self._sound.wait()
+        await self._sound.wait()

@@ -1,6 +1,8 @@
 """The links between workers and servers break as they say, and heal."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -21,14 +23,17 @@ OTHER = b"B\x00\x00\x00\x40\x00__asyncpg_stmt_8__\x00\x00\x01"
 
 
 @asynccontextmanager
-async def open_link(make: Callable[[int, int], Link]) -> AsyncIterator[tuple[Link, list[bytes]]]:
-    """A link to a server that repeats whatever it is told; the list is what it was told."""
+async def open_link(
+    make: Callable[[int, int], Link], over: Callable[[], None] = lambda: None
+) -> AsyncIterator[tuple[Link, list[bytes]]]:
+    """A link to a server that repeats whatever it is told; the list is what it was told. `over`: a connection ended."""
     heard: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1_000):
             heard.append(data)
             writer.write(data)
+        over()
         writer.close()
 
     server = await asyncio.start_server(serve, LOOPBACK, 0)
@@ -63,6 +68,11 @@ class Client:
 
     def close(self) -> None:
         self._writer.close()
+
+    def reset(self) -> None:
+        """End without a farewell, as a machine does whose process was killed."""
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
 
 async def connect(link: Link) -> Client:
@@ -105,6 +115,38 @@ async def test_a_silent_link_stands_and_delivers_later_what_was_sent_meanwhile()
         assert await asyncio.gather(*asking) == [b"two", b"two"]
         old.close()
         new.close()
+
+
+async def test_a_silent_link_tells_nobody_of_a_reset_either_before_it_is_sound_again() -> None:
+    over = asyncio.Event()
+    async with open_link(Link, over.set) as (link, _):
+        client = await connect(link)
+        await client.ask(b"one")
+        link.silence()
+        client.reset()
+        await asyncio.sleep(MOMENT)
+        assert not over.is_set()
+        link.resume()
+        await over.wait()
+
+
+async def test_a_connection_that_is_being_made_when_the_link_is_cut_is_reset_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_link(Link) as (link, heard):
+        link.silence()
+        client = await connect(link)
+        connecting = asyncio.open_connection
+
+        async def cut_meanwhile(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            made = await connecting(host, port)
+            link.cut()
+            return made
+
+        monkeypatch.setattr(asyncio, "open_connection", cut_meanwhile)
+        link.resume()
+        assert await client.ask(b"one") == b""
+    assert heard == []
 
 
 async def test_a_slow_link_takes_its_time_in_each_direction() -> None:
