@@ -32,6 +32,7 @@ class Worker:
         self._daemon = Daemon(folder, name)
         self._command = (sys.executable, "-m", "sitelog.cli", "worker", "projector", "--config", str(config))
         self._wanted = asyncio.Event()
+        self._launching = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._keeping = asyncio.create_task(self._keep(), name=name)
 
@@ -39,9 +40,9 @@ class Worker:
         """Have it running from now on."""
         self._wanted.set()
 
-    async def kill(self) -> None:
-        """End it with -9, and leave it ended."""
-        await self._end(signal.SIGKILL, KILL_SECONDS_MAX)
+    async def kill(self) -> bool:
+        """End it with -9, and leave it ended; return whether it was running."""
+        return await self._end(signal.SIGKILL, KILL_SECONDS_MAX) is not None
 
     async def terminate(self) -> None:
         """End it with SIGTERM, and leave it ended; one that doesn't end in time is killed, which counts as -9."""
@@ -50,8 +51,9 @@ class Worker:
         if code is not None:
             self.answers.append((code, monotonic() - since))
 
-    def freeze(self) -> None:
-        self._send(signal.SIGSTOP)
+    def freeze(self) -> bool:
+        """Stop it where it is; return whether it was running."""
+        return self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._send(signal.SIGCONT)
@@ -85,7 +87,8 @@ class Worker:
     async def _end(self, number: signal.Signals, seconds: float) -> int | None:
         """Return the exit code, None if it wasn't running."""
         self._wanted.clear()
-        process = self._process
+        async with self._launching:  # one that is just being started is to be met, too
+            process = self._process
         if process is None or process.returncode is not None:
             return None
         self._send(number)
@@ -95,15 +98,23 @@ class Worker:
             self._send(signal.SIGKILL)
             return await asyncio.wait_for(process.wait(), KILL_SECONDS_MAX)
 
-    def _send(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+    def _send(self, number: signal.Signals) -> bool:
+        """Return whether there was a process to send it to."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        try:
+            self._process.send_signal(number)
+        except ProcessLookupError:
+            return False
+        return True
 
     async def _keep(self) -> None:
         while True:
             await self._wanted.wait()
-            self._process = process = await self._launch()
+            async with self._launching:
+                if not self._wanted.is_set():
+                    continue
+                self._process = process = await self._launch()
             code = await process.wait()
             if self._wanted.is_set():
                 self.ended.append(code)
