@@ -178,6 +178,14 @@ async def gather(bootstrap_servers: list[str], topics: Mapping[str, int], connec
     )
 
 
+async def read_ends(bootstrap_servers: list[str], topics: Mapping[str, int]) -> dict[Place, int]:
+    """Return the offset after the last record of so many partitions of each topic, acknowledged or not."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+    async with asyncio.timeout(READ_SECONDS_MAX), consumer:
+        ends = await consumer.end_offsets(_partitions(topics))
+    return {(partition.topic, partition.partition): end for partition, end in ends.items()}
+
+
 async def _read_table(connection: asyncpg.Connection, table: str, places: Mapping[int, Place]) -> list[dict[str, Any]]:
     """Read a view, and what its table alone has: field versions."""
     # `table` and its key are literals of the oracle's.
@@ -199,7 +207,7 @@ async def _read_topics(bootstrap_servers: list[str], topics: Mapping[str, int]) 
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
     records: dict[Place, list[Record]] = {}
     async with asyncio.timeout(READ_SECONDS_MAX), consumer:
-        partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+        partitions = _partitions(topics)
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         for partition, end in (await consumer.end_offsets(partitions)).items():
@@ -210,3 +218,7 @@ async def _read_topics(bootstrap_servers: list[str], topics: Mapping[str, int]) 
                     append_time = EPOCH + timedelta(milliseconds=record.timestamp)
                     records[place].append(Record(place, record.offset, append_time, record.value))
     return records
+
+
+def _partitions(topics: Mapping[str, int]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]

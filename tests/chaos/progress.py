@@ -145,9 +145,12 @@ class Observer:
         positions = {(topic, partition): offset for topic, partition, offset in rows}
         self.samples.append(Sample(monotonic(), ends, positions))
 
-    def is_level(self) -> bool:
-        """Tell whether everything acknowledged now is applied, as of the last look."""
-        return bool(self.samples) and _has(self.samples[-1].positions, self._ends())
+    def is_level(self, ends: Mapping[Place, int]) -> bool:
+        """Tell whether everything up to these ends and everything acknowledged now is applied, as of the last look.
+
+        What nobody acknowledged may be in the topic, and a new leader may show less of it than was acknowledged.
+        """
+        return bool(self.samples) and all(_has(self.samples[-1].positions, all_of) for all_of in (ends, self._ends()))
 
     def is_under_way(self) -> bool:
         """Tell whether what was acknowledged at the first look that saw anything is applied."""

@@ -17,7 +17,7 @@ from sitelog.streams.topics import create_topics
 from tests.chaos.checker import check
 from tests.chaos.cluster import Cluster, open_cluster
 from tests.chaos.crew import open_crew
-from tests.chaos.evidence import gather
+from tests.chaos.evidence import gather, read_ends
 from tests.chaos.inflict import World
 from tests.chaos.outcome import Outcome
 from tests.chaos.producer import Place, Producer
@@ -29,7 +29,7 @@ from tests.chaos.worker import Worker
 PRODUCERS = 2
 FIRST_SECONDS_MAX = 60.0
 LEVEL_SECONDS_MAX = 120.0
-"""From the last healing until everything acknowledged is applied."""
+"""From the last healing until everything in the topics is applied."""
 
 OVERHEAD_SECONDS_MAX = 420.0
 LOOK_SECONDS = 0.1
@@ -66,6 +66,7 @@ async def run(
 
 async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Callable[[str], None]) -> None:
     settings = await _prepare(cluster)
+    topics = {name: topic.partitions for name, topic in settings.kafka_config.topics.items()}
     schedule = outcome.schedule
     producers = [
         Producer(schedule.seed * PRODUCERS + number, f"producer {number}", cluster.state.bootstrap_servers)
@@ -80,12 +81,12 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
                 raise TimeoutError(f"the first events weren't applied within {FIRST_SECONDS_MAX:g} s")
             strikes = await Striker(World(cluster, DATABASE, workers, producers), schedule, say).strike()
             healed = monotonic()
-        if await _until(observer.is_level, LEVEL_SECONDS_MAX):
+        ends = await read_ends(cluster.state.bootstrap_servers, topics)
+        if await _until(lambda: observer.is_level(ends), LEVEL_SECONDS_MAX):
             outcome.level_seconds = monotonic() - healed
         await _count(outcome, cluster, workers)
     sends = [send for producer in producers for send in producer.sends]
     connection = await cluster.connect(DATABASE)
-    topics = {name: topic.partitions for name, topic in settings.kafka_config.topics.items()}
     evidence = await gather(cluster.state.bootstrap_servers, topics, connection)
     await connection.close()
     outcome.violations = await asyncio.to_thread(check, sends, evidence)

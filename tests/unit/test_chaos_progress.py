@@ -1,6 +1,19 @@
 """How long something stood still, computed from looks at ends and positions."""
 
-from tests.chaos.progress import AFTERMATH_SECONDS, Recovery, Sample, Standstill, Strike, recoveries, standstills
+from typing import Any
+
+import pytest
+
+from tests.chaos.progress import (
+    AFTERMATH_SECONDS,
+    Observer,
+    Recovery,
+    Sample,
+    Standstill,
+    Strike,
+    recoveries,
+    standstills,
+)
 
 P, Q = ("topic", 0), ("topic", 1)
 
@@ -66,3 +79,40 @@ def test_what_struck_while_another_fault_was_not_over_has_not_struck_alone() -> 
     assert [one.alone for one in recoveries([slow, next_one], [Standstill(P, 11, 19)])] == [False, True]
     healed_late = Strike("worker_killed", "worker_killed", begin=10, end=19, alone=True)
     assert [one.alone for one in recoveries([healed_late, next_one], [])] == [False, False]
+
+
+class Postgres:
+    """Has these positions, or is away."""
+
+    def __init__(self) -> None:
+        self.positions = {P: 0}
+        self.is_away = False
+
+    async def connect(self) -> Any:
+        return self
+
+    async def fetch(self, _: str) -> list[tuple[str, int, int]]:
+        if self.is_away:
+            raise ConnectionResetError
+        return [(*place, offset) for place, offset in self.positions.items()]
+
+    def is_closed(self) -> bool:
+        return False
+
+    def terminate(self) -> None:
+        """There is nothing to end."""
+
+
+@pytest.mark.parametrize(("acknowledged", "end"), [(5, 6), (6, 5)], ids=str)
+async def test_nothing_is_level_before_all_in_the_topic_and_all_acknowledged_is_applied(
+    acknowledged: int, end: int
+) -> None:
+    postgres = Postgres()
+    observer = Observer(postgres.connect, lambda: {P: acknowledged})
+    assert not observer.is_level({})
+    postgres.positions = {P: 5}
+    await observer.look()
+    assert not observer.is_level({P: end})
+    postgres.positions = {P: 6}
+    await observer.look()
+    assert observer.is_level({P: end})
