@@ -26,7 +26,7 @@ WHERE o.consumer = 'projector'
 
 @dataclass(frozen=True)
 class Sample:
-    """At `at` seconds: what Kafka had acknowledged, and what was applied, as next offsets."""
+    """At `at` seconds: what Kafka had acknowledged, and what was applied as far as was known, as next offsets."""
 
     at: float
     ends: Mapping[Place, int]
@@ -111,7 +111,7 @@ def _recovery(strike: Strike, others: Sequence[Strike], found: Sequence[Standsti
 
 
 class Observer:
-    """Looks at the positions ten times a second, over a connection of its own; not while Postgres is away."""
+    """Looks at the positions ten times a second, over a connection of its own; they stand while Postgres is away."""
 
     def __init__(self, connect: Callable[[], Any], ends: Callable[[], Mapping[Place, int]]) -> None:
         self.samples: list[Sample] = []
@@ -130,7 +130,8 @@ class Observer:
                 self._connection.terminate()
 
     async def look(self) -> None:
-        """Take one sample, unless Postgres doesn't answer."""
+        """Take one sample."""
+        sample = Sample(monotonic(), dict(self._ends()), self.samples[-1].positions if self.samples else {})
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 if self._connection is None or self._connection.is_closed():
@@ -141,9 +142,10 @@ class Observer:
             if self._connection is not None:
                 self._connection.terminate()
             self._connection = None
-            return
-        positions = {(topic, partition): offset for topic, partition, offset in rows}
-        self.samples.append(Sample(monotonic(), ends, positions))
+        else:
+            positions = {(topic, partition): offset for topic, partition, offset in rows}
+            sample = Sample(monotonic(), ends, positions)
+        self.samples.append(sample)
 
     def is_level(self, ends: Mapping[Place, int]) -> bool:
         """Tell whether everything up to these ends and everything acknowledged now is applied, as of the last look.

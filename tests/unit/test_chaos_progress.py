@@ -116,3 +116,22 @@ async def test_nothing_is_level_before_all_in_the_topic_and_all_acknowledged_is_
     postgres.positions = {P: 6}
     await observer.look()
     assert observer.is_level({P: end})
+
+
+async def test_what_can_t_be_applied_while_postgres_is_away_stands_still_from_the_beginning_on() -> None:
+    postgres, ends = Postgres(), {P: 0}
+    observer = Observer(postgres.connect, lambda: ends)
+    await observer.look()
+    postgres.is_away = True
+    ends[P] = 5
+    for _ in range(3):
+        await observer.look()
+    postgres.is_away = False
+    postgres.positions = {P: 5}
+    await observer.look()
+    assert [(sample.ends, sample.positions) for sample in observer.samples] == [
+        ({P: 0}, {P: 0}),
+        *[({P: 5}, {P: 0})] * 3,
+        ({P: 5}, {P: 5}),
+    ]
+    assert standstills(observer.samples) == [Standstill(P, observer.samples[1].at, observer.samples[4].at)]
