@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sitelog.projections._table import BULK_ROWS
 from tests.chaos.kinds import KINDS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,5 +37,7 @@ def test_half_a_minute_of_faults_leaves_each_event_once_and_every_row_right(tmp_
     (run,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
     assert run["verdict"] == "right"
     assert run["acknowledged"] > SECONDS * 100
+    assert run["marks"]["sites in the largest transaction"] >= BULK_ROWS
+    assert run["marks"]["transactions that change sites in place"] > 0
     done = {fault["kind"] for fault in run["schedule"]["faults"]}
     assert len(done) >= min(KINDS_MIN, len(KINDS) - len(run["left_out"]))

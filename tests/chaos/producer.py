@@ -16,7 +16,14 @@ from sitelog.streams._event import Event
 from sitelog.streams.codec import Codec
 from tests.lives import Lives
 
+SITES = 400
+"""Of each producer: a transaction with 200 and more writes their rows by COPY, which is to meet faults, too."""
+
 TICK_SECONDS = 0.05
+BURST_TICKS = 200
+IN_BURSTS = 0.5
+"""Of the events: they come at once every so many ticks, as those of an import do."""
+
 ACKNOWLEDGED_SECONDS_MAX = 90.0
 SHARE = 1 / 3
 """Of the events, while some are sent twice or late."""
@@ -56,7 +63,7 @@ class Producer:
         """The offset after the last acknowledged record."""
         self.repeats = False
         self.reorders = False
-        self._lives = Lives(seed, sites=80, territories=6)
+        self._lives = Lives(seed, sites=SITES, territories=6)
         self._draw = random.Random(f"{name} {seed}")  # noqa: S311 - not a secret
         self._codec = Codec()
         self._numbers: Counter[str] = Counter()
@@ -76,8 +83,11 @@ class Producer:
         await self._kafka.start()
         try:
             due = 0.0
+            ticks = 0
             while not over.is_set():
-                due += per_second * TICK_SECONDS
+                ticks += 1
+                is_burst = ticks % BURST_TICKS == 0
+                due += per_second * TICK_SECONDS * (1 - IN_BURSTS + IN_BURSTS * BURST_TICKS * is_burst)
                 for event in islice(self._lives, int(due)):
                     await self._take(event)
                 due -= int(due)

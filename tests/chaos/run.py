@@ -19,12 +19,12 @@ from tests.chaos.cluster import Cluster, open_cluster
 from tests.chaos.crew import open_crew
 from tests.chaos.evidence import gather, read_ends
 from tests.chaos.inflict import World
+from tests.chaos.met import marks
 from tests.chaos.outcome import Outcome
 from tests.chaos.producer import Place, Producer
 from tests.chaos.progress import Observer, recoveries, standstills
 from tests.chaos.schedule import plan
 from tests.chaos.strike import Striker
-from tests.chaos.worker import Worker
 
 PRODUCERS = 2
 FIRST_SECONDS_MAX = 60.0
@@ -34,8 +34,13 @@ LEVEL_SECONDS_MAX = 120.0
 OVERHEAD_SECONDS_MAX = 420.0
 LOOK_SECONDS = 0.1
 
-# The disk is a small one: what the write-ahead log no longer needs is to go soon.
-CHECKPOINTS = ("ALTER SYSTEM SET checkpoint_timeout = '30s'", "SELECT pg_reload_conf()")
+POSTGRES = (
+    # The disk is a small one: what the write-ahead log no longer needs is to go soon.
+    "ALTER SYSTEM SET checkpoint_timeout = '30s'",
+    # Temporary tables tell how rows were written.
+    "ALTER SYSTEM SET log_statement = 'ddl'",
+    "SELECT pg_reload_conf()",
+)
 
 
 async def run(
@@ -84,9 +89,9 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
         ends = await read_ends(cluster.state.bootstrap_servers, topics)
         if await _until(lambda: observer.is_level(ends), LEVEL_SECONDS_MAX):
             outcome.level_seconds = monotonic() - healed
-        await _count(outcome, cluster, workers)
+        connection = await cluster.connect(DATABASE)
+        outcome.marks = await marks(cluster, workers, connection)
     sends = [send for producer in producers for send in producer.sends]
-    connection = await cluster.connect(DATABASE)
     evidence = await gather(cluster.state.bootstrap_servers, topics, connection)
     await connection.close()
     outcome.violations = await asyncio.to_thread(check, sends, evidence)
@@ -112,7 +117,7 @@ async def _prepare(cluster: Cluster) -> Settings:
     """Make the database and the topics, and return the settings of somebody who connects directly."""
     settings = Settings.model_validate(configuration(cluster.state))
     connection = await cluster.connect()
-    for statement in CHECKPOINTS:
+    for statement in POSTGRES:
         await connection.execute(statement)
     await connection.close()
     await ensure_database(cluster.state)
@@ -153,16 +158,3 @@ async def _until(look: Callable[[], bool], seconds: float) -> bool:
             return True
         await asyncio.sleep(LOOK_SECONDS)
     return False
-
-
-async def _count(outcome: Outcome, cluster: Cluster, workers: list[Worker]) -> None:
-    """Take note of what the faults have met; of workers, what their last processes have."""
-    verdicts = sum([await worker.verdicts() for worker in workers], Counter[str]())
-    postgres = cluster.folder / "logs" / "postgres.log"
-    outcome.marks = {
-        "batches refused by the fence": verdicts["fenced"],
-        "found applied": verdicts["applied_before"],
-        "transactions cut": sum(ways.postgres.transactions_cut for ways in cluster.ways),
-        "commits unanswered": sum(ways.postgres.commits_unanswered for ways in cluster.ways),
-        "writes refused by the disk": postgres.read_bytes().count(b"No space left on device"),
-    }

@@ -31,7 +31,7 @@ AT_ONCE_MAX = 2
 SHORT_RATHER_THAN_LONG = 2
 """Exponent: half of all lengths are in the first quarter of their range, so that a run holds more faults."""
 
-BATCHES = (20, 100, 500, 2_000)
+BATCHES = (20, 500, 2_000, 16_000)
 
 
 @dataclass(frozen=True)
