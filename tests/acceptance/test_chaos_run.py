@@ -11,7 +11,7 @@ from sitelog.projections._table import BULK_ROWS
 from tests.chaos.kinds import KINDS
 
 REPOSITORY = Path(__file__).parents[2]
-SEED, SECONDS = 125, 35
+SEED, SECONDS = 1291, 35
 """A schedule in which few kinds are missing, and none of the workers is spared."""
 
 KINDS_MIN = 15
@@ -39,5 +39,4 @@ def test_half_a_minute_of_faults_leaves_each_event_once_and_every_row_right(tmp_
     assert run["acknowledged"] > SECONDS * 100
     assert run["marks"]["sites in the largest transaction"] >= BULK_ROWS
     assert run["marks"]["transactions that change sites in place"] > 0
-    done = {fault["kind"] for fault in run["schedule"]["faults"]}
-    assert len(done) >= min(KINDS_MIN, len(KINDS) - len(run["left_out"]))
+    assert len(run["kinds"]) >= min(KINDS_MIN, len(KINDS) - len(run["left_out"]))

@@ -1,10 +1,11 @@
 """What came of a run."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.chaos.checker import Violation
 from tests.chaos.progress import Recovery
-from tests.chaos.schedule import Schedule
+from tests.chaos.schedule import Fault, Schedule
 
 
 @dataclass
@@ -26,6 +27,15 @@ class Outcome:
     stop_seconds_max: float = 0.0
     marks: dict[str, int] = field(default_factory=dict)
     """What the faults have really met."""
+    without_effect: list[Fault] = field(default_factory=list)
+    """Those that have met nothing, of the kinds of which that is counted."""
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the faults that have met something, as far as is known."""
+        met = Counter(fault.kind for fault in self.schedule.faults)
+        met.subtract(fault.kind for fault in self.without_effect)
+        return set(+met)
 
     @property
     def is_right(self) -> bool:

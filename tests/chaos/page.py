@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.benchmarks.machine import _commit, _cpu
 from tests.chaos.outcome import Outcome
-from tests.chaos.report import codes, recovered, verdict
+from tests.chaos.report import recovered, tally, verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
@@ -40,11 +40,11 @@ def _runs(outcomes: Sequence[Outcome]) -> list[str]:
             str(outcome.schedule.seed),
             f"{outcome.schedule.seconds:g}",
             str(len(outcome.schedule.faults)),
-            str(len({fault.kind for fault in outcome.schedule.faults})),
+            str(len(outcome.kinds)),
             f"{outcome.events:,}",
             f"{outcome.acknowledged:,}",
             "" if outcome.level_seconds is None else f"{outcome.level_seconds:.1f}",
-            codes(outcome.ended),
+            tally(outcome.ended),
             f"**{verdict(outcome)}**",
         )
         for outcome in outcomes

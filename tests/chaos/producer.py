@@ -63,6 +63,8 @@ class Producer:
         """The offset after the last acknowledged record."""
         self.repeats = False
         self.reorders = False
+        self.repeated = 0
+        self.reordered = 0
         self._lives = Lives(seed, sites=SITES, territories=6)
         self._draw = random.Random(f"{name} {seed}")  # noqa: S311 - not a secret
         self._codec = Codec()
@@ -114,9 +116,11 @@ class Producer:
         late = self._held.pop(send.entity_id, None)
         if late is not None:
             await self._send(late)
+            self.reordered += 1
         if self.repeats and self._draw.random() < SHARE:
             again = send if self._draw.random() < SHARE else self._draw.choice(self.sends[-REMEMBERED:])
             await self._send(self._copy(again))
+            self.repeated += 1
 
     def _numbered(self, event: Event) -> Send:
         self._numbers[event.entity_id] += 1

@@ -55,10 +55,10 @@ def verdict(outcome: Outcome) -> str:
     return ", ".join(broken) or "right"
 
 
-def codes(ended: Sequence[int]) -> str:
-    """Return exit codes with how often each was seen."""
-    seen = sorted(Counter(ended).items())
-    return ", ".join(f"{code} ({count} times)" if count > 1 else str(code) for code, count in seen) or "none"
+def tally(seen: Sequence[int] | Sequence[str]) -> str:
+    """Return exit codes, or kinds, with how often each was seen."""
+    counted = sorted(Counter(seen).items())
+    return ", ".join(f"{one} ({count} times)" if count > 1 else str(one) for one, count in counted) or "none"
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
@@ -71,10 +71,12 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
         style=style,
     )
     console.print(
-        f"workers ended by themselves: {codes(outcome.ended)}; after SIGTERM: {codes(outcome.stopped)}, "
+        f"workers ended by themselves: {tally(outcome.ended)}; after SIGTERM: {tally(outcome.stopped)}, "
         f"{outcome.stop_seconds_max:.1f} s at most; "
         + ", ".join(f"{count} {what}" for what, count in outcome.marks.items()),
     )
+    if outcome.without_effect:
+        console.print(f"met nothing: {tally([fault.kind for fault in outcome.without_effect])}", style="yellow")
     if outcome.left_out:
         console.print(f"left out, as only root can mount a small disk: {', '.join(outcome.left_out)}", style="yellow")
     for violation in outcome.violations[:SHOWN_MAX]:
@@ -100,7 +102,12 @@ def write_json(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write everything, each fault and each recovery too."""
     found = {
         "runs": [
-            asdict(outcome) | {"verdict": verdict(outcome), "violation_counts": counts(outcome.violations)}
+            asdict(outcome)
+            | {
+                "verdict": verdict(outcome),
+                "kinds": sorted(outcome.kinds),
+                "violation_counts": counts(outcome.violations),
+            }
             for outcome in outcomes
         ],
         "recovery": [asdict(one) for one in recovered(outcomes)],

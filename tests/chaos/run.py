@@ -84,7 +84,8 @@ async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Calla
         async with _producing(producers, per_second):
             if not await _until(observer.is_under_way, FIRST_SECONDS_MAX):
                 raise TimeoutError(f"the first events weren't applied within {FIRST_SECONDS_MAX:g} s")
-            strikes = await Striker(World(cluster, DATABASE, workers, producers), schedule, say).strike()
+            striker = Striker(World(cluster, DATABASE, workers, producers), schedule, say, outcome.without_effect)
+            strikes = await striker.strike()
             healed = monotonic()
         ends = await read_ends(cluster.state.bootstrap_servers, topics)
         if await _until(lambda: observer.is_level(ends), LEVEL_SECONDS_MAX):

@@ -22,6 +22,9 @@ SETTLE_SECONDS = (8.0, 9.0)
 GAP_SECONDS = (0.4, 2.2)
 """Between the beginnings of faults that overlap."""
 
+RETURN_SECONDS = 6.0
+"""Until a worker that was away has partitions again: the session of the one that it was before ends only then."""
+
 SHUFFLES = 20
 """Tries to get every kind into the time."""
 
@@ -88,39 +91,59 @@ def plan(seed: int, seconds: float, kinds: Sequence[str], *, alone: bool = False
     `alone`: no fault begins before the others are healed, and have been for some seconds.
     """
     share = 1.0 if alone else ALONE_SHARE if seconds >= ALONE_SECONDS_MIN else 0.0
-    best = _plan(seed, 0, seconds, kinds, share)
-    for shuffle in range(1, SHUFFLES):
+    crew = _draw_crew(random.Random(f"crew {seed}"))  # noqa: S311 - not a secret
+    best = Schedule(seed, seconds, crew, ())
+    for shuffle in range(SHUFFLES):
         if best.kinds == set(kinds):
             break
-        best = max(best, _plan(seed, shuffle, seconds, kinds, share), key=lambda one: len(one.kinds))
+        draw = random.Random(f"schedule {seed} {shuffle}")  # noqa: S311 - not a secret
+        faults = _draw_faults(draw, seconds, kinds, crew, share)
+        best = max(best, replace(best, faults=faults), key=lambda one: len(one.kinds))
     return best
 
 
-def _plan(seed: int, shuffle: int, seconds: float, kinds: Sequence[str], alone_share: float) -> Schedule:
-    draw = random.Random(f"schedule {seed} {shuffle}")  # noqa: S311 - not a secret
-    crew = Crew(
+def _draw_crew(draw: random.Random) -> Crew:
+    # Once for a seed: among shuffles those would win whose crew leaves the most to break.
+    return Crew(
         members=draw.choice((1, 2, 2, 3, 3)),
         static=tuple(draw.random() < 0.5 for _ in range(SLOTS)),
         batches=tuple(draw.choice(BATCHES) for _ in range(SLOTS)),
     )
+
+
+def _draw_faults(
+    draw: random.Random, seconds: float, kinds: Sequence[str], crew: Crew, alone_share: float
+) -> tuple[Fault, ...]:
     faults: list[Fault] = []
     at = draw.uniform(*GAP_SECONDS)
     while kinds and at < seconds:
         for kind in draw.sample(sorted(kinds), len(kinds)):
             alone = draw.random() < alone_share
             fault = _draw_fault(draw, kind, seconds, crew, alone=alone)
-            begin = max(at, _quiet(faults) if alone else _bearable(faults, at), _whole(fault, faults))
+            ready = max(_whole(fault, faults), _manned(fault, faults, crew))
+            begin = max(at, _quiet(faults) if alone else _bearable(faults, at), ready)
             fault = replace(fault, at=round(begin, 2))
             if fault.until <= seconds:
                 faults.append(fault)
                 at = fault.until + draw.uniform(*SETTLE_SECONDS) if alone else begin
             at += draw.uniform(*GAP_SECONDS)
-    return Schedule(seed, seconds, crew, tuple(sorted(faults, key=attrgetter("at"))))
+    return tuple(sorted(faults, key=attrgetter("at")))
 
 
 def _whole(new: Fault, faults: Sequence[Fault]) -> float:
     """Return when everything that has broken the same thing before is healed."""
     return max((old.until + GAP_SECONDS[0] for old in faults if old.resource == new.resource), default=0.0)
+
+
+def _manned(new: Fault, faults: Sequence[Fault], crew: Crew) -> float:
+    """Return when there is somebody to meet it: of a link's fault its worker, of Postgres's any of the crew."""
+    resource = KINDS[new.kind].resource
+    needed = {"link": (new.target,), "postgres": range(crew.members)}.get(resource, ())
+    back = [
+        max((old.until + RETURN_SECONDS for old in faults if old.resource == f"worker-{member}"), default=0.0)
+        for member in needed
+    ]
+    return min(back, default=0.0)
 
 
 def _quiet(faults: Sequence[Fault]) -> float:

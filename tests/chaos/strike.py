@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from tests.chaos.inflict import INFLICT, World
 from tests.chaos.kinds import KINDS
+from tests.chaos.met import effects
 from tests.chaos.progress import Strike
 from tests.chaos.schedule import Fault, Schedule
 
@@ -16,11 +17,12 @@ BACK_WHEN_IT_ANSWERS = {"broker_killed", "postgres_killed", "disk_full"}
 
 @dataclass
 class Striker:
-    """Does a schedule to a world, and tells `say` what it does."""
+    """Does a schedule to a world, and tells `say` what it does; `without_effect` are faults that have met nothing."""
 
     world: World
     schedule: Schedule
     say: Callable[[str], None]
+    without_effect: list[Fault] = field(default_factory=list)
 
     async def strike(self) -> list[Strike]:
         """Return when every fault is healed and the time is over."""
@@ -37,10 +39,13 @@ class Striker:
         async with self._broken[fault.resource]:
             struck = monotonic()
             self.say(f"{struck - self._begin:6.1f} s  {fault.kind} {fault.target} for {fault.seconds:.1f} s")
+            before = effects(self.world, fault)
             async with INFLICT[fault.kind](self.world, fault):
                 await asyncio.sleep(fault.seconds)
                 healing = monotonic()
             healed = monotonic()
+            if before is not None and effects(self.world, fault) == before:
+                self.without_effect.append(fault)
         end = healed if fault.kind in BACK_WHEN_IT_ANSWERS else healing
         return Strike(fault.kind, self._name(fault), struck, end, fault.alone)
 

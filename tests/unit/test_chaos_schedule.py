@@ -4,7 +4,16 @@ import pytest
 
 from tests.chaos.inflict import INFLICT
 from tests.chaos.kinds import KINDS
-from tests.chaos.schedule import ALONE_SECONDS_MIN, AT_ONCE_MAX, BROKERS, SETTLE_SECONDS, SLOTS, Schedule, plan
+from tests.chaos.schedule import (
+    ALONE_SECONDS_MIN,
+    AT_ONCE_MAX,
+    BROKERS,
+    RETURN_SECONDS,
+    SETTLE_SECONDS,
+    SLOTS,
+    Schedule,
+    plan,
+)
 
 SEEDS = range(12)
 ROUNDING = 0.011
@@ -64,6 +73,28 @@ def test_members_are_broken_and_spare_workers_join(seed: int) -> None:
             assert schedule.crew.members <= fault.target < SLOTS
         elif KINDS[fault.kind].targets == "broker":
             assert 0 <= fault.target < BROKERS
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whoever_has_to_meet_a_fault_is_there(seed: int) -> None:
+    schedule = full(seed)
+    members = range(schedule.crew.members)
+
+    def is_away(member: int, at: float) -> bool:
+        of_worker = [fault for fault in schedule.faults if fault.resource == f"worker-{member}"]
+        return any(fault.at <= at < fault.until + RETURN_SECONDS - ROUNDING for fault in of_worker)
+
+    for fault in schedule.faults:
+        resource = KINDS[fault.kind].resource
+        if resource == "link":
+            assert not is_away(fault.target, fault.at)
+        elif resource == "postgres":
+            assert not all(is_away(member, fault.at) for member in members)
+
+
+def test_crews_are_of_one_two_and_three() -> None:
+    assert {full(seed).crew.members for seed in SEEDS} == {1, 2, 3}
+    assert {plan(seed, 35, list(KINDS)).crew.members for seed in SEEDS} == {1, 2, 3}
 
 
 def test_only_the_kinds_that_were_asked_for_are_dealt() -> None:
