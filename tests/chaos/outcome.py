@@ -1,11 +1,26 @@
 """What came of a run."""
 
+import signal
 from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.chaos.checker import Violation
 from tests.chaos.progress import Recovery
 from tests.chaos.schedule import Fault, Schedule
+
+ENDS = {69}
+"""Exit codes with which a worker may end by itself, to be started again: something was away."""
+
+STOPS = {0, 143, -signal.SIGTERM}
+"""Exit codes after SIGTERM: the latter two while it starts, by its own hand or before it has one."""
+
+STILL_BUSY = 71
+FREEZES = {"worker_frozen", "worker_zombie"}
+STOPPERS = {"worker_terminated", "worker_leaves", "worker_joins"}
+"""SIGTERM may come while the group waits for a frozen member: a request to join can't be taken back."""
+
+EXPIRY_SECONDS = 6.0
+"""For so long after that the group may wait: a session."""
 
 
 @dataclass
@@ -39,4 +54,26 @@ class Outcome:
 
     @property
     def is_right(self) -> bool:
-        return not self.violations and self.level_seconds is not None
+        return not self.violations and self.level_seconds is not None and not self.wrong_codes
+
+    @property
+    def wrong_codes(self) -> list[int]:
+        """The exit codes that no worker should have had."""
+        stops = STOPS | ({STILL_BUSY} if _stops_beside_frozen(self.schedule) else set())
+        return [
+            *(code for code in self.ended if code not in ENDS),
+            *(code for code in self.stopped if code not in stops),
+        ]
+
+
+def _stops_beside_frozen(schedule: Schedule) -> bool:
+    """Tell whether a worker is told to end while another one is frozen, or was just now."""
+    stops = [one for one in schedule.faults if one.kind in STOPPERS]
+    moments = [(one, one.until if one.kind == "worker_joins" else one.at) for one in stops]
+    return any(
+        frozen.at <= moment <= frozen.until + EXPIRY_SECONDS
+        for frozen in schedule.faults
+        if frozen.kind in FREEZES
+        for stop, moment in moments
+        if stop.target != frozen.target
+    )

@@ -52,6 +52,8 @@ def verdict(outcome: Outcome) -> str:
     broken = [f"{count} {kind}" for kind, count in counts(outcome.violations).items() if count]
     if outcome.level_seconds is None:
         broken.append("not everything applied in time")
+    if outcome.wrong_codes:
+        broken.append(f"exit codes {tally(outcome.wrong_codes)}")
     return ", ".join(broken) or "right"
 
 

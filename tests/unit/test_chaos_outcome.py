@@ -1,7 +1,9 @@
 """A run's outcome: what it counts, and what makes it right."""
 
+import pytest
+
 from tests.chaos.outcome import Outcome
-from tests.chaos.report import tally
+from tests.chaos.report import tally, verdict
 from tests.chaos.schedule import Crew, Fault, Schedule
 
 
@@ -29,3 +31,38 @@ def test_what_was_seen_more_than_once_is_counted() -> None:
     assert tally([69, 0, 69]) == "0, 69 (2 times)"
     assert tally(["postgres_cut"]) == "postgres_cut"
     assert tally([]) == "none"
+
+
+def test_a_worker_may_end_where_something_is_away_and_after_sigterm() -> None:
+    run = outcome()
+    run.ended, run.stopped = [69, 69], [0, 143, -15]
+    assert run.is_right
+    assert verdict(run) == "right"
+
+
+@pytest.mark.parametrize(
+    ("ended", "stopped"), [([70], []), ([69, 76], []), ([-9], []), ([], [-9]), ([], [71]), ([0], [])]
+)
+def test_any_other_exit_code_is_wrong(ended: list[int], stopped: list[int]) -> None:
+    run = outcome()
+    run.ended, run.stopped = ended, stopped
+    assert not run.is_right
+    assert verdict(run) == f"exit codes {tally([code for code in (*ended, *stopped) if code != 69])}"
+
+
+@pytest.mark.parametrize(
+    ("other", "is_right"),
+    [
+        (fault("worker_terminated", 15, 1, target=1), True),
+        (fault("worker_joins", 1, 18, target=2), True),
+        (fault("worker_leaves", 25, 9, target=1), True),
+        (fault("worker_leaves", 27, 9, target=1), False),
+        (fault("worker_leaves", 1, 18, target=1), False),
+    ],
+)
+def test_a_worker_may_be_busy_till_the_end_where_the_group_waits_for_a_frozen_one(
+    other: Fault, *, is_right: bool
+) -> None:
+    run = outcome(fault("worker_frozen", 10, 10, target=0), other)
+    run.stopped = [71]
+    assert run.is_right is is_right
