@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.chaos.checker import Violation
 from tests.chaos.progress import Recovery
@@ -28,7 +28,10 @@ class Outcome:
     """What came of a run. `level_seconds`: from the last healing until all was applied; None: it never was."""
 
     schedule: Schedule
+    error: str | None = None
+    """What broke the run off."""
     left_out: tuple[str, ...] = ()
+    """Kinds of the schedule that can't be done here."""
     events: int = 0
     acknowledged: int = 0
     repeats: int = 0
@@ -54,7 +57,15 @@ class Outcome:
 
     @property
     def is_right(self) -> bool:
-        return not self.violations and self.level_seconds is not None and not self.wrong_codes
+        is_whole = self.error is None and self.level_seconds is not None
+        return is_whole and not self.violations and not self.wrong_codes
+
+    def leave_out(self, kind: str) -> None:
+        """Take a kind out of the schedule, if it has it; all else stays where it is."""
+        if kind in self.schedule.kinds:
+            self.left_out = (*self.left_out, kind)
+            kept = tuple(fault for fault in self.schedule.faults if fault.kind != kind)
+            self.schedule = replace(self.schedule, faults=kept)
 
     @property
     def wrong_codes(self) -> list[int]:
@@ -64,6 +75,13 @@ class Outcome:
             *(code for code in self.ended if code not in ENDS),
             *(code for code in self.stopped if code not in stops),
         ]
+
+
+def named(error: BaseException) -> str:
+    """Return an error's name and the first line of what it says; of several at once the first one's."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
 
 
 def _stops_beside_frozen(schedule: Schedule) -> bool:

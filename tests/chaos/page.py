@@ -13,12 +13,15 @@ from tests.chaos.report import recovered, tally, verdict
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
-def put(outcomes: Sequence[Outcome], command: str, *, only_recovery: bool = False) -> None:
-    """Replace the table of the runs, unless told not to, and that of the recovery times, if any fault struck alone."""
+def put(outcomes: Sequence[Outcome], runs: int, command: str, *, only_recovery: bool = False) -> None:
+    """Replace the table of the runs, unless told not to, and that of the recovery times, if any fault struck alone.
+
+    `runs` is how many there were to be.
+    """
     text = PAGE.read_text(encoding="utf-8")
     trailer = ["", _circumstances(command)]
     if not only_recovery:
-        text = replaced(text, "runs", [*_runs(outcomes), *trailer])
+        text = replaced(text, "runs", [*run_lines(outcomes, runs), *trailer])
     if recovered(outcomes):
         text = replaced(text, "recovery", [*_recoveries(outcomes), *trailer])
     PAGE.write_text(text, encoding="utf-8")
@@ -34,7 +37,8 @@ def replaced(text: str, place: str, lines: Sequence[str]) -> str:
     return pattern.sub(lambda _: body, text)
 
 
-def _runs(outcomes: Sequence[Outcome]) -> list[str]:
+def run_lines(outcomes: Sequence[Outcome], runs: int) -> list[str]:
+    """Return a row for each outcome, and how many of all runs were right."""
     rows = [
         (
             str(outcome.schedule.seed),
@@ -51,7 +55,7 @@ def _runs(outcomes: Sequence[Outcome]) -> list[str]:
     ]
     head = ("seed", "s", "faults", "kinds", "events", "acknowledged", "level after s", "exit codes", "outcome")
     right = sum(outcome.is_right for outcome in outcomes)
-    return [*_table(head, rows), "", f"{right} of {len(outcomes)} runs right."]
+    return [*_table(head, rows), "", f"{right} of {runs} runs right."]
 
 
 def _circumstances(command: str) -> str:

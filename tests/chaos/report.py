@@ -49,6 +49,8 @@ def _place(name: str) -> tuple[int, str]:
 
 def verdict(outcome: Outcome) -> str:
     """Return a run's outcome in a few words."""
+    if outcome.error is not None:
+        return f"broken off: {outcome.error}"
     broken = [f"{count} {kind}" for kind, count in counts(outcome.violations).items() if count]
     if outcome.level_seconds is None:
         broken.append("not everything applied in time")
@@ -71,6 +73,7 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
         f"({outcome.acknowledged:,} acknowledged, {outcome.repeats:,} sent again), "
         f"{len(outcome.schedule.faults)} faults{level}",
         style=style,
+        markup=False,
     )
     console.print(
         f"workers ended by themselves: {tally(outcome.ended)}; after SIGTERM: {tally(outcome.stopped)}, "

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +21,7 @@ from tests.chaos.crew import open_crew
 from tests.chaos.evidence import gather, read_ends
 from tests.chaos.inflict import World
 from tests.chaos.met import marks
-from tests.chaos.outcome import Outcome
+from tests.chaos.outcome import Outcome, named
 from tests.chaos.producer import Place, Producer
 from tests.chaos.progress import Observer, recoveries, standstills
 from tests.chaos.schedule import plan
@@ -53,20 +54,24 @@ async def run(
     alone: bool = False,
     logs: Path | None = None,
 ) -> Outcome:
-    """Do the schedule of a seed, and return its outcome. `logs`: copy what everybody wrote to this folder.
+    """Do the schedule of a seed, and return its outcome, also where it hangs or breaks off.
 
-    Raises TimeoutError if the run itself hangs.
+    `logs`: copy what everybody wrote to this folder.
     """
-    async with asyncio.timeout(seconds + OVERHEAD_SECONDS_MAX), open_cluster() as cluster:
-        left_out = () if cluster.disk.can_be_full else ("disk_full",)
-        schedule = plan(seed, seconds, [kind for kind in kinds if kind not in left_out], alone=alone)
-        outcome = Outcome(schedule, left_out=tuple(kind for kind in left_out if kind in kinds))
-        try:
-            await _run(cluster, outcome, per_second, say)
-        finally:
-            if logs is not None:
-                await asyncio.to_thread(shutil.copytree, cluster.folder / "logs", logs, dirs_exist_ok=True)
-        return outcome
+    outcome = Outcome(plan(seed, seconds, kinds, alone=alone))
+    try:
+        async with asyncio.timeout(seconds + OVERHEAD_SECONDS_MAX), open_cluster() as cluster:
+            if not cluster.disk.can_be_full:
+                outcome.leave_out("disk_full")
+            try:
+                await _run(cluster, outcome, per_second, say)
+            finally:
+                if logs is not None:
+                    await asyncio.to_thread(shutil.copytree, cluster.folder / "logs", logs, dirs_exist_ok=True)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this run's outcome, and the next one goes on
+        say("".join(traceback.format_exception(error)))
+        outcome.error = named(error)
+    return outcome
 
 
 async def _run(cluster: Cluster, outcome: Outcome, per_second: float, say: Callable[[str], None]) -> None:

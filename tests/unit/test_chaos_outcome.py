@@ -1,10 +1,16 @@
 """A run's outcome: what it counts, and what makes it right."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
-from tests.chaos.outcome import Outcome
+from tests.chaos import run as running
+from tests.chaos.kinds import KINDS
+from tests.chaos.outcome import Outcome, named
 from tests.chaos.report import tally, verdict
-from tests.chaos.schedule import Crew, Fault, Schedule
+from tests.chaos.schedule import Crew, Fault, Schedule, plan
 
 
 def fault(kind: str, at: float = 0.0, seconds: float = 1.0, target: int = 0) -> Fault:
@@ -66,3 +72,32 @@ def test_a_worker_may_be_busy_till_the_end_where_the_group_waits_for_a_frozen_on
     run = outcome(fault("worker_frozen", 10, 10, target=0), other)
     run.stopped = [71]
     assert run.is_right is is_right
+
+
+def test_a_run_that_breaks_off_is_an_outcome_that_is_not_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[None]:
+        async with asyncio.TaskGroup():
+            raise ValueError("no Java\nsecond line")
+        yield
+
+    monkeypatch.setattr(running, "open_cluster", broken)
+    said: list[str] = []
+    run = asyncio.run(running.run(7, 60, list(KINDS), per_second=1, say=said.append))
+    assert not run.is_right
+    assert verdict(run) == "broken off: ValueError: no Java"
+    assert "Traceback" in said[0]
+    assert run.schedule == plan(7, 60, list(KINDS))
+
+
+def test_an_error_without_a_message_has_its_name() -> None:
+    assert named(TimeoutError()) == "TimeoutError"
+
+
+def test_what_cannot_be_done_is_left_out_and_all_else_stays() -> None:
+    cut, full = fault("postgres_cut"), fault("disk_full", 9)
+    run = outcome(cut, full)
+    run.leave_out("disk_full")
+    run.leave_out("kafka_cut")
+    assert run.left_out == ("disk_full",)
+    assert run.schedule.faults == (cut,)
