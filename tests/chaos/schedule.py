@@ -57,10 +57,11 @@ class Fault:
         return self.at + self.seconds
 
     @property
-    def resource(self) -> str:
-        """What it breaks: nothing is broken twice at a time."""
+    def resources(self) -> list[str]:
+        """What it breaks, sorted, so that whoever waits for all gets them: nothing is broken twice at a time."""
         kind = KINDS[self.kind]
-        return f"{kind.resource}-{self.target}" if kind.targets in {"member", "spare"} else kind.resource
+        suffix = f"-{self.target}" if kind.targets in {"member", "spare"} else ""
+        return sorted(f"{resource}{suffix}" for resource in kind.resources)
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,14 @@ class Schedule:
 def plan(seed: int, seconds: float, kinds: Sequence[str], *, alone: bool = False) -> Schedule:
     """Deal the kinds like a pack of cards, again and again, until the time is over.
 
-    Each kind comes once before any comes twice. Where the time is too short for all of them, what has most is taken.
+    Each kind for which the crew is large enough comes once before any comes twice. Where the time is too short for all
+    of them, what has most is taken.
     `alone`: no fault begins before the others are healed, and have been for some seconds.
     """
     share = 1.0 if alone else ALONE_SHARE if seconds >= ALONE_SECONDS_MIN else 0.0
-    crew = _draw_crew(random.Random(f"crew {seed}"))  # noqa: S311 - not a secret
+    members_min = min((KINDS[kind].members_min for kind in kinds), default=1)
+    crew = _draw_crew(random.Random(f"crew {seed}"), members_min)  # noqa: S311 - not a secret
+    kinds = [kind for kind in kinds if KINDS[kind].members_min <= crew.members]
     best = Schedule(seed, seconds, crew, ())
     for shuffle in range(SHUFFLES):
         if best.kinds == set(kinds):
@@ -102,10 +106,10 @@ def plan(seed: int, seconds: float, kinds: Sequence[str], *, alone: bool = False
     return best
 
 
-def _draw_crew(draw: random.Random) -> Crew:
+def _draw_crew(draw: random.Random, members_min: int) -> Crew:
     # Once for a seed: among shuffles those would win whose crew leaves the most to break.
     return Crew(
-        members=draw.choice((1, 2, 2, 3, 3)),
+        members=max(draw.choice((1, 2, 2, 3, 3)), members_min),
         static=tuple(draw.random() < 0.5 for _ in range(SLOTS)),
         batches=tuple(draw.choice(BATCHES) for _ in range(SLOTS)),
     )
@@ -132,15 +136,16 @@ def _draw_faults(
 
 def _whole(new: Fault, faults: Sequence[Fault]) -> float:
     """Return when everything that has broken the same thing before is healed."""
-    return max((old.until + GAP_SECONDS[0] for old in faults if old.resource == new.resource), default=0.0)
+    broken = set(new.resources)
+    return max((old.until + GAP_SECONDS[0] for old in faults if broken & set(old.resources)), default=0.0)
 
 
 def _manned(new: Fault, faults: Sequence[Fault], crew: Crew) -> float:
     """Return when there is somebody to meet it: of a link's fault its worker, of Postgres's any of the crew."""
-    resource = KINDS[new.kind].resource
-    needed = {"link": (new.target,), "postgres": range(crew.members)}.get(resource, ())
+    resources = KINDS[new.kind].resources
+    needed = (new.target,) if "link" in resources else range(crew.members) if "postgres" in resources else ()
     back = [
-        max((old.until + RETURN_SECONDS for old in faults if old.resource == f"worker-{member}"), default=0.0)
+        max((old.until + RETURN_SECONDS for old in faults if f"worker-{member}" in old.resources), default=0.0)
         for member in needed
     ]
     return min(back, default=0.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -27,7 +28,7 @@ class Striker:
     async def strike(self) -> list[Strike]:
         """Return when every fault is healed and the time is over."""
         self._begin = monotonic()
-        self._broken = {fault.resource: asyncio.Lock() for fault in self.schedule.faults}
+        self._broken = {one: asyncio.Lock() for fault in self.schedule.faults for one in fault.resources}
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._inflict(fault)) for fault in self.schedule.faults]
             group.create_task(asyncio.sleep(self.schedule.seconds))
@@ -36,7 +37,9 @@ class Striker:
     async def _inflict(self, fault: Fault) -> Strike:
         """Do one fault, later than planned if what it breaks has taken longer to come back than it should."""
         await asyncio.sleep(self._begin + fault.at - monotonic())
-        async with self._broken[fault.resource]:
+        async with AsyncExitStack() as stack:
+            for resource in fault.resources:
+                await stack.enter_async_context(self._broken[resource])
             struck = monotonic()
             self.say(f"{struck - self._begin:6.1f} s  {fault.kind} {fault.target} for {fault.seconds:.1f} s")
             before = effects(self.world, fault)

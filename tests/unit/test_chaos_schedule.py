@@ -34,7 +34,8 @@ def test_a_seed_gives_the_same_schedule_whatever_order_the_kinds_are_named_in() 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_three_minutes_hold_every_kind(seed: int) -> None:
-    assert {fault.kind for fault in full(seed).faults} == KINDS.keys()
+    schedule = full(seed)
+    assert schedule.kinds == {name for name, kind in KINDS.items() if kind.members_min <= schedule.crew.members}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -48,7 +49,7 @@ def test_nothing_is_broken_twice_at_a_time_nor_too_much_at_once(seed: int) -> No
     faults = full(seed).faults
     for fault in faults:
         others = [one for one in faults if one is not fault and one.at <= fault.at < one.until]
-        assert fault.resource not in {one.resource for one in others}
+        assert not {resource for one in others for resource in one.resources} & set(fault.resources)
         assert len(others) < AT_ONCE_MAX
 
 
@@ -81,15 +82,28 @@ def test_whoever_has_to_meet_a_fault_is_there(seed: int) -> None:
     members = range(schedule.crew.members)
 
     def is_away(member: int, at: float) -> bool:
-        of_worker = [fault for fault in schedule.faults if fault.resource == f"worker-{member}"]
-        return any(fault.at <= at < fault.until + RETURN_SECONDS - ROUNDING for fault in of_worker)
+        of_worker = [fault for fault in schedule.faults if f"worker-{member}" in fault.resources]
+        return any(fault.at < at < fault.until + RETURN_SECONDS - ROUNDING for fault in of_worker)
 
     for fault in schedule.faults:
-        resource = KINDS[fault.kind].resource
-        if resource == "link":
+        resources = KINDS[fault.kind].resources
+        if "link" in resources:
             assert not is_away(fault.target, fault.at)
-        elif resource == "postgres":
+        elif "postgres" in resources:
             assert not all(is_away(member, fault.at) for member in members)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_zombie_has_a_successor_and_its_link_for_itself(seed: int) -> None:
+    schedule = full(seed)
+    zombies = [fault for fault in schedule.faults if fault.kind == "worker_zombie"]
+    assert bool(zombies) is (schedule.crew.members > 1)
+    for zombie in zombies:
+        assert zombie.resources == [f"link-{zombie.target}", f"worker-{zombie.target}"]
+
+
+def test_whoever_asks_for_zombies_alone_gets_them() -> None:
+    assert all(plan(seed, 60, ["worker_zombie"]).kinds for seed in SEEDS)
 
 
 def test_crews_are_of_one_two_and_three() -> None:
