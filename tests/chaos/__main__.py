@@ -18,6 +18,8 @@ from tests.chaos.outcome import Outcome
 from tests.chaos.run import run
 
 SEED_MAX = 1_000_000
+RATE = 300
+"""Events per second, unless told otherwise."""
 
 
 def main(
@@ -27,7 +29,7 @@ def main(
     runs: Annotated[int, typer.Option(min=1, max=1_000, help="How many; each has the seed after the last one's.")] = 1,
     faults: Annotated[str, typer.Option(help=f"Only these, with commas: {', '.join(KINDS)}.")] = "",
     alone: Annotated[bool, typer.Option("--alone", help="One fault at a time: how long does each one cost?")] = False,
-    rate: Annotated[float, typer.Option(min=1, max=5_000, help="Events per second.")] = 300,
+    rate: Annotated[float, typer.Option(min=1, max=5_000, help="Events per second.")] = RATE,
     json: Annotated[Path | None, typer.Option(help="Write every figure to this file, too.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Copy everybody's logs here, a folder for each seed.")] = None,
     write_page: Annotated[bool, typer.Option("--page", help="Put the outcomes into docs/reliability.md, too.")] = False,
@@ -48,7 +50,8 @@ def main(
     outcomes: list[Outcome] = []
     try:
         for number in range(first, first + runs):
-            console.print(f"seed {number}: {seconds:g} s; again with --seed {number} --seconds {seconds:g}")
+            again = asked(number, 1, seconds, faults, alone=alone, rate=rate)
+            console.print(f"seed {number}: {seconds:g} s; again with {again}", soft_wrap=True, markup=False)
             folder = None if logs is None else logs / str(number)
             doing = run(number, seconds, kinds, per_second=rate, say=say, alone=alone, logs=folder)
             outcomes.append(asyncio.run(doing))
@@ -59,11 +62,21 @@ def main(
             if json:
                 report.write_json(json, outcomes)
             if write_page:
-                asked = f"--seed {first} --runs {runs} --seconds {seconds:g}"
-                asked += (f" --faults {faults}" if faults else "") + (" --alone" if alone else "")
-                page.put(outcomes, runs, f'make chaos ARGS="{asked}"', only_recovery=alone)
+                command = f'make chaos ARGS="{asked(first, runs, seconds, faults, alone=alone, rate=rate)}"'
+                page.put(outcomes, runs, command, only_recovery=alone)
     if not all(outcome.is_right for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def asked(seed: int, runs: int, seconds: float, faults: str, *, alone: bool, rate: float) -> str:
+    """Return the options that do the same again."""
+    options = [f"--seed {seed}"]
+    options += [f"--runs {runs}"] if runs > 1 else []
+    options += [f"--seconds {seconds:g}"]
+    options += [f"--faults {faults.replace(' ', '')}"] if faults else []
+    options += ["--alone"] if alone else []
+    options += [f"--rate {rate:g}"] if rate != RATE else []
+    return " ".join(options)
 
 
 if __name__ == "__main__":

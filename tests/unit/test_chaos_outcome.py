@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.chaos import run as running
+from tests.chaos.__main__ import asked
 from tests.chaos.kinds import KINDS
 from tests.chaos.outcome import Outcome, named
 from tests.chaos.report import tally, verdict
@@ -101,3 +102,11 @@ def test_what_cannot_be_done_is_left_out_and_all_else_stays() -> None:
     run.leave_out("kafka_cut")
     assert run.left_out == ("disk_full",)
     assert run.schedule.faults == (cut,)
+
+
+def test_what_is_said_to_do_a_run_again_is_all_that_was_asked_for() -> None:
+    assert asked(7, 1, 180, "", alone=False, rate=300) == "--seed 7 --seconds 180"
+    assert (
+        asked(7, 5, 60.5, "disk_full, kafka_cut", alone=True, rate=50)
+        == "--seed 7 --runs 5 --seconds 60.5 --faults disk_full,kafka_cut --alone --rate 50"
+    )
