@@ -96,6 +96,7 @@ class ReplayRun:
                 await self._fold_topics()
             await self._catch_up()
             await _switch.finish_fresh(connection, self._tables)
+            await self._catch_up()  # with what has come while full tables were indexed
             if self._order.verify:
                 return await self._compare()
             await self._switch()
@@ -209,7 +210,9 @@ class ReplayRun:
                     f"no switch within {limits.switch_seconds_max:.0f} s: {reason}. The tables in use stay: end what "
                     "keeps them, such as a long query or a transaction that was left open, and replay again"
                 ) from problem
+            began = monotonic()
             await self._catch_up()
+            deadline += monotonic() - began  # folding is no waiting for somebody
 
     async def _switched(self) -> bool:
         """Tell whether an attempt came through, and only Postgres's answer was lost."""
