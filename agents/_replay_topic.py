@@ -29,11 +29,11 @@ LOGGED: Final = """
 SELECT event_id::text, log_partition, log_seq, kafka_offset FROM sitelog.event_log WHERE event_id = ANY($1::uuid[])
 """
 
-# What Postgres refused, no fold can know.
+# What Postgres refused, no fold can know: values, and rows whose entity is at home in another partition.
 REFUSED: Final = """
-SELECT kafka_offset, message
+SELECT kafka_offset, reason, message
 FROM sitelog.parked_event
-WHERE consumer = $1 AND log_partition = $2 AND reason = 'refused_by_database'
+WHERE consumer = $1 AND log_partition = $2 AND reason IN ('refused_by_database', 'wrong_partition')
 """
 
 
@@ -49,7 +49,7 @@ class Stretch:
 class Lane:
     """What is put aside in one partition, as the worker had it."""
 
-    refused: dict[int, str]
+    refused: dict[int, Park]
     stopped: dict[str, Status] = field(default_factory=dict)
     waiting: dict[str, list[Item]] = field(default_factory=dict)
 
@@ -92,7 +92,7 @@ class TopicFold:
         rows_max = self._settings.replay.rows_in_memory_max
         rows = FreshRows(self._connection, self._planned, span.part.number, rows_max=rows_max, started=False)
         refused = await self._connection.fetch(REFUSED, PROJECTOR, span.part.number)
-        lane = Lane({row["kafka_offset"]: row["message"] for row in refused})
+        lane = Lane({row["kafka_offset"]: Park(row["reason"], row["message"]) for row in refused})
         place = TopicPartition(span.part.topic, span.part.partition)
         consumer.assign([place])
         consumer.seek(place, 0)
@@ -131,7 +131,7 @@ class TopicFold:
         items = await self._first_ones(number, items)
         for item in items:
             if item.event is not None and item.offset in lane.refused:
-                item.event, item.problem = None, Park("refused_by_database", lane.refused[item.offset])
+                item.event, item.problem = None, lane.refused[item.offset]
         await rows.load(_events(items, lane.waiting))
         until = log_seq + len(items) + sum(map(len, lane.waiting.values()))
         rows.fold.decided = await _conflicts.decided(self._connection, number, log_seq, until)

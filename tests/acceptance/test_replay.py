@@ -28,6 +28,12 @@ pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 LOAD = 300
 TABLE_ID = "SELECT 'customer_sites_v1'::regclass::oid::bigint"
 FRESH = "SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_next'"
+HOME = """
+SELECT p.partition
+FROM customer_sites_v1 AS s
+JOIN sitelog.log_partition AS p USING (log_partition)
+WHERE s.site_id = $1
+"""
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'sitelog replay' AND wait_event_type = 'Lock'
@@ -130,6 +136,25 @@ async def test_the_topics_make_the_same_rows_as_the_log(rig: Rig) -> None:
     assert (await replay(rig.settings, LOADED, verify=True)).differences == ()
     await rig.ledger.append_all(islice(Lives(4, sites=5), 50))
     await rig.applied()
+    assert (await replay(rig.settings, LOADED, verify=True)).differences == ()
+
+
+async def test_what_a_producer_sends_to_another_partition_is_put_aside_from_the_topic_too(rig: Rig) -> None:
+    """A creation there finds no row of its entity: only what is on record tells that the worker didn't apply it."""
+    await rig.worker()
+    created = SiteCreated(site_id="astray", site_data=SiteValues(name="At home"))
+    again = SiteCreated(site_id="astray", site_data=SiteValues(name="From elsewhere"))
+    await rig.ledger.append_all([created, *islice(Lives(7, sites=20), 100)])
+    await rig.applied()
+    topic, key, producer = "customer-sites-events", b"astray", rig.ledger._producer
+    home = await rig.connection.fetchval(HOME, "astray")
+    other = (home + 1) % rig.settings.kafka_config.topics[topic].partitions
+    await producer.send_and_wait(topic, rig.ledger._codec.encode(again), key=key, partition=other)
+    reason = "SELECT min(reason) FROM sitelog.parked_event"
+    await until("the creation to be put aside", lambda: rig.connection.fetchval(reason))
+    assert await rig.connection.fetchval(reason) == "wrong_partition"
+    assert (await replay(rig.settings, LOADED, source="topic")).switched
+    assert await rig.connection.fetchval("SELECT site_name FROM customer_sites WHERE site_id = 'astray'") == "At home"
     assert (await replay(rig.settings, LOADED, verify=True)).differences == ()
 
 
