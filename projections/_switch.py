@@ -104,6 +104,45 @@ UNION ALL
 SELECT 'security label of ' || provider FROM pg_seclabel WHERE objoid = $1::regclass AND classoid = 'pg_class'::regclass
 """
 
+# A view that is replaced keeps its rules, triggers and defaults; it loses them where another version has other columns.
+# Definitions are compared without white space and qualifiers, which versions of Postgres write in their own ways.
+FOREIGN_IN_VIEW: Final = """
+WITH shown AS (
+    SELECT DISTINCT t.oid, t.relname
+    FROM pg_rewrite AS r
+    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+    JOIN pg_class AS t ON d.refclassid = 'pg_class'::regclass AND t.oid = d.refobjid
+    WHERE r.ev_class = to_regclass($1) AND r.rulename = '_RETURN' AND t.oid <> r.ev_class
+),
+plain AS (
+    SELECT
+        s.relname,
+        format('SELECT %s FROM %I;', string_agg(quote_ident(attname), ', ' ORDER BY attnum), s.relname) AS definition
+    FROM shown AS s
+    JOIN pg_attribute AS a ON a.attrelid = s.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attname <> 'field_versions'
+    GROUP BY s.relname
+),
+lost AS (
+    SELECT to_regclass($1) AS view WHERE NOT EXISTS (SELECT FROM shown WHERE oid = $2::regclass)
+)
+SELECT 'what somebody has made of its definition'
+FROM pg_class AS v
+WHERE v.oid = to_regclass($1) AND NOT EXISTS (
+    SELECT
+    FROM plain AS p
+    WHERE p.relname ~ ('^' || v.relname || '_v[0-9]+$') AND p.definition = trim(regexp_replace(
+        replace(replace(pg_get_viewdef(v.oid), 'public.', ''), p.relname || '.', ''), '\\s+', ' ', 'g'
+    ))
+)
+UNION ALL
+SELECT 'trigger ' || tgname FROM pg_trigger, lost WHERE tgrelid = view AND NOT tgisinternal
+UNION ALL
+SELECT 'rule ' || rulename FROM pg_rewrite, lost WHERE ev_class = view AND rulename <> '_RETURN'
+UNION ALL
+SELECT 'default of column ' || attname FROM pg_attribute, lost WHERE attrelid = view AND atthasdef
+"""
+
 RENAMES: Final = """
 SELECT format('ALTER INDEX public.%I RENAME TO %I', c.relname, replace(c.relname, $2, $3))
 FROM pg_index AS i
@@ -172,7 +211,7 @@ async def finish_fresh(connection: Any, tables: Iterable[Table]) -> None:
 
 
 async def refuse_extras(connection: Any, tables: Iterable[Table]) -> None:
-    """Raise Halt where a table in use has what no read model's file knows: a switch would lose it without a word."""
+    """Raise Halt where a table in use, or its view, has what no read model's file knows: a switch would lose it."""
     for table in tables:
         known = [f"{table.name}_pkey", *table.index_names]
         extras = [row[0] for row in await connection.fetch(FOREIGN, f"public.{table.name}", known)]
@@ -181,6 +220,14 @@ async def refuse_extras(connection: Any, tables: Iterable[Table]) -> None:
                 f"the table {table.name} has more than its read model's file says, and a replay would lose it: "
                 f"{', '.join(extras)}. Declare an index in `indexes` there; take other things away, and put them back "
                 "after the replay"
+            )
+        name = table.projection.name
+        extras = [row[0] for row in await connection.fetch(FOREIGN_IN_VIEW, f"public.{name}", f"public.{table.name}")]
+        if extras:
+            raise Halt(
+                f"the view {name} has more than its read model's file says, and a replay would lose it: "
+                f"{', '.join(extras)}. Give that to a view of your own that reads {name}, and let {name} show every "
+                "column of its table but field_versions, and nothing else"
             )
 
 

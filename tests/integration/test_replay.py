@@ -22,6 +22,7 @@ from sitelog.projections._projection import History, Projection
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._rebuild import LogPartition
 from sitelog.projections._registry import Plan, plan
+from sitelog.projections._table import Table
 from sitelog.streams.errors import ConfigError, Halt
 from sitelog.streams.events import ContactAdded, SiteUpdated, SiteValues
 from sitelog.streams.settings import Settings
@@ -573,6 +574,49 @@ async def test_a_view_on_the_view_goes_on_and_one_on_the_table_is_refused(writte
     with pytest.raises(Halt, match=r"contacts_v1 can't be replaced.*too_deep.*Let that depend on the view contacts"):
         await replay(written.settings, LOADED)
     assert await written.table() == before
+
+
+CONTACTS = ", ".join(Table(next(p for p in LOADED.projections if p.name == "contacts")).shown)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        f"{CONTACTS} FROM contacts_v1 WHERE email IS NOT NULL",
+        f"{CONTACTS} FROM contacts_v1 UNION ALL (SELECT {CONTACTS} FROM contacts_v1)",  # noqa: S608
+        f"{CONTACTS}, upper(email) AS shout FROM contacts_v1",
+        f"{CONTACTS.replace('email', 'NULL::text AS email')} FROM contacts_v1",
+    ],
+)
+async def test_a_view_that_somebody_has_changed_is_not_replaced(written: Written, changed: str) -> None:
+    owner = await connect(owner_of(written.settings))
+    await owner.execute("DROP VIEW contacts")
+    await owner.execute(f"CREATE VIEW contacts AS SELECT {changed}")
+    await owner.close()
+    definition = "SELECT pg_get_viewdef('contacts'::regclass)"
+    before = await written.connection.fetchval(definition)
+    with pytest.raises(
+        Halt, match=r"the view contacts has more than its .*made of its definition\. Give that to a view"
+    ):
+        await replay(written.settings, LOADED)
+    assert await written.connection.fetchval(definition) == before
+    assert (await replay(written.settings, LOADED, verify=True)).differences == ()
+
+
+async def test_what_a_view_loses_only_to_another_version_is_refused_for_that_alone(written: Written) -> None:
+    await written.connection.execute("CREATE RULE silent AS ON DELETE TO contacts DO INSTEAD NOTHING")
+    await written.connection.execute(
+        "CREATE TRIGGER audit INSTEAD OF UPDATE ON contacts FOR EACH ROW EXECUTE FUNCTION sitelog.refuse_change()"
+    )
+    await written.connection.execute("ALTER VIEW contacts ALTER email SET DEFAULT 'x'")
+    kept = "SELECT count(*) FROM pg_trigger, pg_rewrite WHERE tgrelid = 'contacts'::regclass AND ev_class = tgrelid"
+    assert (await replay(written.settings, LOADED, ["contacts"])).switched
+    assert await written.connection.fetchval(kept) == 2
+    planned = next_release()
+    await install(written.settings, planned.projections)
+    with pytest.raises(Halt, match=r"view contacts has more .*: trigger audit, rule silent, default of column email\."):
+        await replay(written.settings, planned, ["contacts"])
+    assert await written.connection.fetchval(kept) == 2
 
 
 KEPT = """
