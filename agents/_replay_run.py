@@ -91,6 +91,8 @@ class ReplayRun:
         await _switch.drop_fresh(connection, self._known)
         try:
             self._created = await _switch.create_fresh(connection, self._tables)
+            if self._order.verify:
+                await _switch.hide_fresh(connection, self._tables)
             await connection.execute("SELECT pg_advisory_unlock($1)", AT_WORK)
             if self._order.source == "topic":
                 await self._fold_topics()

@@ -59,9 +59,15 @@ UNION ALL
 SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal
 UNION ALL
 SELECT 'publication ' || pubname
-FROM pg_publication_rel AS r
-JOIN pg_publication AS p ON p.oid = r.prpubid
-WHERE r.prrelid = $1::regclass
+FROM pg_publication AS p
+WHERE puballtables
+    OR EXISTS (SELECT FROM pg_publication_rel WHERE prpubid = p.oid AND prrelid = $1::regclass)
+    OR EXISTS (
+        SELECT
+        FROM pg_publication_namespace
+        JOIN pg_class ON relnamespace = pnnspid
+        WHERE pnpubid = p.oid AND pg_class.oid = $1::regclass
+    )
 UNION ALL
 SELECT 'policy ' || polname FROM pg_policy WHERE polrelid = $1::regclass
 UNION ALL
@@ -177,6 +183,12 @@ async def create_fresh(connection: Any, tables: Iterable[Table]) -> dict[str, in
     for table in fresh:
         await connection.execute(table.create_sql)
     return await _oids(connection, [table.name for table in fresh])
+
+
+async def hide_fresh(connection: Any, tables: Iterable[Table]) -> None:
+    """Keep the fresh tables, while they are empty, on this server: never published, never sent to a replica."""
+    for table in tables:
+        await connection.execute(f"ALTER TABLE public.{table.name}{NEXT} SET UNLOGGED")
 
 
 async def refuse_others(connection: Any, created: Mapping[str, int]) -> None:

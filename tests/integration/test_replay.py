@@ -507,6 +507,8 @@ async def test_catching_up_takes_none_of_the_time_for_the_switch(
     [
         ("CREATE INDEX by_hand ON contacts_v1 (email)", "index by_hand"),
         ("CREATE PUBLICATION for_the_warehouse FOR TABLE contacts_v1", "publication for_the_warehouse"),
+        ("CREATE PUBLICATION of_all FOR ALL TABLES", "publication of_all"),
+        ("CREATE PUBLICATION of_public FOR TABLES IN SCHEMA sitelog, public", "publication of_public"),
         (
             "CREATE TRIGGER audit BEFORE UPDATE ON contacts_v1 EXECUTE FUNCTION sitelog.refuse_change()",
             "trigger audit",
@@ -536,6 +538,24 @@ async def test_what_a_switch_would_lose_is_refused_by_name(written: Written, ext
     with pytest.raises(Halt, match=f"contacts_v1 has more than its read model's file says.*{name}"):
         await replay(written.settings, LOADED, ["contacts"])
     assert (await replay(written.settings, LOADED, ["contacts"], verify=True)).differences == ()
+
+
+async def test_what_is_built_to_be_compared_is_not_published(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber that has no such table would stop; nor is it written to the log that replicas and archives get."""
+    published: list[str] = []
+
+    async def look(*args: Any) -> None:
+        tables = "SELECT tablename::text FROM pg_publication_tables WHERE schemaname = 'public' ORDER BY tablename"
+        published.extend(row[0] for row in await written.connection.fetch(tables))
+        await finish(*args)
+
+    finish = _switch.finish_fresh
+    monkeypatch.setattr(_switch, "finish_fresh", look)
+    await written.connection.execute("CREATE PUBLICATION of_all FOR ALL TABLES")
+    assert (await replay(written.settings, LOADED, verify=True)).differences == ()
+    assert published == sorted(projection.table for projection in LOADED.projections)
+    with pytest.raises(Halt, match="publication of_all"):
+        await replay(written.settings, LOADED)
 
 
 async def test_so_is_another_tablespace_of_a_table_or_an_index(written: Written) -> None:
