@@ -38,6 +38,15 @@ JOIN pg_class AS c ON c.oid = to_regclass($1)
 JOIN pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = p.number
 """
 
+# What somebody's default privileges have given on a table or view that is new.
+DEFAULT_RIGHTS: Final = """
+SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', c.oid::regclass, coalesce(quote_ident(r.rolname), 'PUBLIC'))
+FROM pg_class AS c
+CROSS JOIN aclexplode(c.relacl) AS g
+LEFT JOIN pg_roles AS r ON r.oid = g.grantee
+WHERE c.oid = to_regclass($1) AND g.grantee <> c.relowner
+"""
+
 OPTIONS: Final = """
 SELECT format(
     'ALTER %s %s SET (%s%I = %L)', CASE WHEN c.relkind = 'v' THEN 'VIEW' ELSE 'TABLE' END, to_regclass($2),
@@ -182,7 +191,14 @@ async def create_fresh(connection: Any, tables: Iterable[Table]) -> dict[str, in
     fresh = [Table(table.projection, NEXT) for table in tables]
     for table in fresh:
         await connection.execute(table.create_sql)
+        await _revoke_defaults(connection, f"public.{table.name}")
     return await _oids(connection, [table.name for table in fresh])
+
+
+async def _revoke_defaults(connection: Any, name: str) -> None:
+    """Leave what is new to its owner: whose rights it takes over may have been revoked from somebody."""
+    for row in await connection.fetch(DEFAULT_RIGHTS, name):
+        await connection.execute(row[0])
 
 
 async def hide_fresh(connection: Any, tables: Iterable[Table]) -> None:
@@ -286,6 +302,7 @@ async def show(connection: Any, table: Table) -> None:
         except asyncpg.DependentObjectsStillExistError as error:
             raise Halt(f"the view {view} has other columns now and can't be replaced: {error.detail}") from error
         await connection.execute(table.view_sql)
+        await _revoke_defaults(connection, view)
         for column, statement in kept:
             if column is None or column in table.shown:
                 await connection.execute(statement)

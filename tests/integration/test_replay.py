@@ -675,6 +675,23 @@ async def test_rights_comments_and_options_stay_as_they_are(written: Written) ->
         await written.connection.execute("DROP OWNED BY analyst; DROP ROLE analyst")
 
 
+async def test_what_was_revoked_no_default_gives_back(written: Written) -> None:
+    may = "SELECT has_table_privilege('analyst', $1, 'SELECT')"
+    planned = next_release()
+    await install(written.settings, planned.projections)
+    await written.connection.execute("CREATE ROLE analyst")
+    try:
+        owner = await connect(owner_of(written.settings))
+        await owner.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO analyst, PUBLIC")
+        await owner.close()
+        await replay(written.settings, LOADED, ["territories"])
+        await replay(written.settings, planned, ["contacts"])
+        tables = ("territories_v1", "territories", "contacts_v2", "contacts")
+        assert [await written.connection.fetchval(may, table) for table in tables] == [False] * 4
+    finally:
+        await written.connection.execute("DROP OWNED BY analyst; DROP ROLE analyst")
+
+
 async def test_a_name_that_is_none_is_refused(written: Written) -> None:
     with pytest.raises(ConfigError, match=r"expected names of read models, of contacts, .*, got sites"):
         await replay(written.settings, LOADED, ["contacts", "sites"])
