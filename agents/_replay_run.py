@@ -24,7 +24,7 @@ from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
 
 FIRST_WAIT_SECONDS: Final = 0.25
-"""The first attempts queue for a lock more briefly than Postgres takes to see a deadlock: no reader is ended for us."""
+"""The first attempts queue more briefly for a lock than Postgres takes to see a deadlock: they hardly end a reader."""
 
 Source = Literal["log", "topic"]
 Progress = Callable[[int, int], None]
