@@ -56,8 +56,9 @@ class FreshRows:
 
     async def spill(self) -> None:
         """Write and forget all rows if they are too many."""
-        keys = sum(map(len, self.fold.rows.values())) + sum(map(len, self.fold.ranges.values()))
-        if keys > self._rows_max:
+        rows = sum(map(len, self.fold.rows.values()))
+        histories = sum(len(one.rows) or 1 for entities in self.fold.ranges.values() for one in entities.values())
+        if rows + histories > self._rows_max:
             await self.flush()
 
     async def flush(self) -> None:

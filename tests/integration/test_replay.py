@@ -20,7 +20,7 @@ from sitelog.projections._install import install, owner_of
 from sitelog.projections._positions import PostgresPositions
 from sitelog.projections._projection import History, Projection
 from sitelog.projections._read_models import PROJECTOR
-from sitelog.projections._rebuild import LogPartition
+from sitelog.projections._rebuild import FreshRows, LogPartition
 from sitelog.projections._registry import Plan, plan
 from sitelog.projections._table import Table
 from sitelog.streams.errors import ConfigError, Halt
@@ -117,6 +117,23 @@ async def test_rows_are_the_same_however_few_of_them_are_in_memory(written: Writ
     few = written.limited(rows_in_memory_max=3, batch_records_max=7)
     report = await replay(few, LOADED, verify=True)
     assert report.differences == ()
+
+
+async def test_a_history_is_forgotten_by_its_rows_and_not_by_its_entities(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spill = FreshRows.spill
+    held: list[int] = []
+
+    async def looked(self: FreshRows) -> None:
+        await spill(self)
+        held.append(sum(len(one.rows) for entities in self.fold.ranges.values() for one in entities.values()))
+
+    monkeypatch.setattr(FreshRows, "spill", looked)
+    few = written.limited(rows_in_memory_max=10, batch_records_max=7)
+    report = await replay(few, LOADED, ["territory_assignments"], verify=True)
+    assert report.differences == ()
+    assert 0 < max(held) <= 10
 
 
 async def test_one_event_at_a_time_is_read_where_events_are_large(written: Written) -> None:
