@@ -15,6 +15,7 @@ from sitelog.projections import _read_models, _switch
 from sitelog.projections._compare import Difference, compare
 from sitelog.projections._database import connect, transient
 from sitelog.projections._install import owner_of
+from sitelog.projections._projection import NEXT
 from sitelog.projections._rebuild import FreshRows, LogFold, LogPartition, learn
 from sitelog.projections._registry import Plan
 from sitelog.projections._table import Table
@@ -81,6 +82,7 @@ class ReplayRun:
         self._created: dict[str, int] = {}
         self._done: dict[LogPartition, int] = {}
         self.events = 0
+        self.rows: dict[str, int] = {}
 
     async def run(self) -> tuple[Difference, ...] | None:
         """Build and compare, or build and switch: then return None."""
@@ -98,7 +100,8 @@ class ReplayRun:
                 await self._fold_topics()
             await self._catch_up()
             await _switch.finish_fresh(connection, self._tables)
-            await self._catch_up()  # with what has come while full tables were indexed
+            await self._count_rows()
+            await self._catch_up()  # with what has come while full tables were indexed and counted
             if self._order.verify:
                 return await self._compare()
             await self._switch()
@@ -107,13 +110,13 @@ class ReplayRun:
                 await _switch.drop_fresh(connection, self._tables)
         return None
 
-    async def count_rows(self) -> dict[str, int]:
-        """Return how many rows each ordered read model has, in the table that is in use."""
+    async def _count_rows(self) -> None:
+        """Count the rows of each ordered read model before it switches: after that no failure may hide that it has."""
         # The name is a literal of the read model's file.
         count = "SELECT count(*) FROM public.{}"
-        return {
-            table.projection.name: await self._connection.fetchval(count.format(table.name)) for table in self._chosen
-        }
+        for table in self._chosen:
+            built = table if self._order.verify else Table(table.projection, NEXT)
+            self.rows[table.projection.name] = await self._connection.fetchval(count.format(built.name))
 
     async def _spans(self, connection: Any) -> list[Span]:
         """Return what is left to fold, by the positions as the connection sees them."""

@@ -64,12 +64,11 @@ async def replay(
             run = ReplayRun(settings, planned, order, connection, progress)
             await check_tables(connection, run.planned.projections)
             differences = await run.run()
-            rows = await run.count_rows()
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(
             f"database_config.owner {owner_of(settings).username} must own the tables: {error}"
         ) from error
-    return Report(tuple(rows), source, run.events, monotonic() - began, rows, not verify, differences)
+    return Report(tuple(run.rows), source, run.events, monotonic() - began, run.rows, not verify, differences)
 
 
 @asynccontextmanager

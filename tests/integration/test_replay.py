@@ -421,6 +421,22 @@ async def test_a_switch_whose_commit_nobody_answered_is_a_switch(
     assert await compare(written.connection, written.log.oracle) == []
 
 
+async def test_a_replay_that_has_switched_needs_postgres_no_more(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = ReplayRun._switch
+
+    async def last(self: ReplayRun) -> None:
+        await switch(self)
+        await self._connection.close()
+
+    monkeypatch.setattr(ReplayRun, "_switch", last)
+    report = await replay(written.settings, LOADED)
+    assert report.switched
+    count = "SELECT count(*) FROM {}"
+    assert report.rows == {name: await written.connection.fetchval(count.format(name)) for name in report.rows}
+
+
 async def test_a_commit_that_is_still_under_way_is_waited_for(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
