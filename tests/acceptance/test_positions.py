@@ -17,6 +17,7 @@ from aiokafka.record.util import calc_crc32c
 
 from sitelog.deploy._daemon import stop_together
 from sitelog.deploy.kafka import broker_daemon, start_brokers
+from sitelog.streams._group import Purpose, refuse_strangers
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.codec import Codec
 from sitelog.streams.events import SiteCreated, SiteValues
@@ -138,7 +139,8 @@ async def test_rule_9_another_record_where_the_last_applied_one_was_ends_the_wor
 async def test_rule_9_records_that_a_broker_has_lost_and_replaced_end_the_worker_that_was_reading_with_76(
     new_rig: Rig,
 ) -> None:
-    worker = await new_rig.worker(session_timeout_seconds=30)  # nobody leaves the group meanwhile, nothing is claimed
+    session = 30  # nobody leaves the group meanwhile, and nothing is claimed
+    worker = await new_rig.worker(session_timeout_seconds=session)
     await put(new_rig, range(20))
 
     async def are_applied() -> bool:
@@ -152,6 +154,12 @@ async def test_rule_9_records_that_a_broker_has_lost_and_replaced_end_the_worker
     assert await worker.ends(60) == 76
     assert "the record at offset 19 is not the one applied last" in worker.text()
     assert await new_rig.log_rows() == 20
+    admin = AIOKafkaAdminClient(**kafka_client_options(new_rig.settings))
+    await admin.start()
+    try:  # whoever comes next would meet it there
+        await refuse_strangers(admin, Purpose("projector", "no policy", "no database"), session)
+    finally:
+        await admin.close()
 
 
 async def lose(rig: Rig, batches: int) -> None:
