@@ -93,7 +93,8 @@ def plan(seed: int, seconds: float, kinds: Sequence[str], *, alone: bool = False
     `alone`: no fault begins before the others are healed, and have been for some seconds.
     """
     share = 1.0 if alone else ALONE_SHARE if seconds >= ALONE_SECONDS_MIN else 0.0
-    members_min = min((KINDS[kind].members_min for kind in kinds), default=1)
+    # How long a fault costs shows only where somebody is there to take over.
+    members_min = 2 if alone else min((KINDS[kind].members_min for kind in kinds), default=1)
     crew = _draw_crew(random.Random(f"crew {seed}"), members_min)  # noqa: S311 - not a secret
     kinds = [kind for kind in kinds if KINDS[kind].members_min <= crew.members]
     best = Schedule(seed, seconds, crew, ())

@@ -102,6 +102,10 @@ def test_a_zombie_has_a_successor_and_its_link_for_itself(seed: int) -> None:
         assert zombie.resources == [f"link-{zombie.target}", f"worker-{zombie.target}"]
 
 
+def test_one_fault_at_a_time_meets_a_crew_in_which_somebody_can_take_over() -> None:
+    assert {plan(seed, 180, list(KINDS), alone=True).crew.members for seed in range(50)} == {2, 3}
+
+
 def test_whoever_asks_for_zombies_alone_gets_them() -> None:
     assert all(plan(seed, 60, ["worker_zombie"]).kinds for seed in SEEDS)
 
