@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from sitelog.agents._applier import Applier
 from sitelog.agents._group import Group
@@ -17,7 +17,7 @@ from sitelog.agents._spans import NO_SPANS, Spans
 from sitelog.projections._items import Item, decode
 from sitelog.projections._pieces import pieces
 from sitelog.projections._slice import Outcome, Slice
-from sitelog.streams._batch import Claim, Place, RecordBatch
+from sitelog.streams._batch import Claim, Place, RecordBatch, Wait
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, SchemasAway
 
@@ -28,10 +28,6 @@ DECODE_AT_ONCE: Final = 250
 
 IN_PLACE_SECONDS_MAX: Final = 1.0
 """For which those behind a batch wait with it for the schema registry; then its partition waits alone."""
-
-
-Wait = Callable[[], Coroutine[Any, Any, None]]
-
 
 NO_ANSWER: Final = "schema registry: no answer yet"
 
@@ -224,7 +220,7 @@ class Pipeline:
         while not claim.void:
             try:
                 async with asyncio.timeout(deadline - monotonic()):
-                    await self._codec.prepare_ids(missing)
+                    await self._codec.prepare(values)
             except TimeoutError:
                 raise SchemasAway(NO_ANSWER, missing) from None
             except SchemasAway as away:

@@ -55,26 +55,16 @@ class RowFormat:
         """Return values as COPY takes them. Raises UnfitValueError."""
         return [self._packed(index, self._encode[index], values[index]) for index in range(len(self._encode))]
 
-    def changed(self, record: bytes, changes: Mapping[int, Any]) -> list[bytes]:
-        """Return a record as COPY takes it, with other values at some indexes. Raises UnfitValueError."""
+    def changed(self, record: bytes, changes: Mapping[int, Any], wanted: Sequence[bool] | None = None) -> list[bytes]:
+        """Return a record as COPY takes it, with other values at some indexes. Raises UnfitValueError.
+
+        With `wanted`, by index, only those values.
+        """
         parts: list[bytes] = []
         at = _COUNT + _TYPE
         for index in range(len(self._encode)):
             end = at + _LENGTH + _size(record, at)
-            if index in changes:
-                parts.append(self._packed(index, self._encode[index], changes[index]))
-            else:
-                parts.append(record[at:end])
-            at = end + _TYPE
-        return parts
-
-    def picked(self, record: bytes, changes: Mapping[int, Any], wanted: Sequence[bool]) -> list[bytes]:
-        """Return what `changed` does, but only the values that are wanted, by index. Raises UnfitValueError."""
-        parts: list[bytes] = []
-        at = _COUNT + _TYPE
-        for index in range(len(wanted)):
-            end = at + _LENGTH + _size(record, at)
-            if wanted[index]:
+            if wanted is None or wanted[index]:
                 if index in changes:
                     parts.append(self._packed(index, self._encode[index], changes[index]))
                 else:

@@ -136,7 +136,7 @@ class Stored:
 
     def picked(self, form: RowFormat, wanted: Sequence[bool]) -> list[bytes]:
         """Return some of the values as COPY takes them, of a row that has a `ctid`. Raises UnfitValueError."""
-        return form.picked(self._record, self._changes or _NO_CHANGES, wanted)
+        return form.changed(self._record, self._changes or _NO_CHANGES, wanted)
 
     def versions_json(self) -> str | None:
         """Return the field versions as they are stored."""

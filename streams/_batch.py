@@ -1,12 +1,15 @@
 """What travels from the transport to the transaction: a claimed partition, and the records read under that claim."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 Place = tuple[str, int]
 """A topic, and the number of one of its partitions."""
+
+Wait = Callable[[], Coroutine[Any, Any, None]]
+"""Returns when what is waited for is there."""
 
 
 @dataclass(slots=True)

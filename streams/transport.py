@@ -8,7 +8,7 @@ at the next rebalance. Agents, rebalancing and timers stay Faust's own.
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, Final
@@ -20,7 +20,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode import Service
 
-from sitelog.streams._batch import Claim, Record, RecordBatch
+from sitelog.streams._batch import Claim, Record, RecordBatch, Wait
 from sitelog.streams._consumer_thread import BatchConsumerThread
 from sitelog.streams._fetched import EXIT_HOLE, NO_LOG, LeanResult
 from sitelog.streams._lasting import Lasting
@@ -152,7 +152,7 @@ class BatchConsumer(driver.Consumer):
             del self.claims[tp]
             self._claims_changed.set()
 
-    def put_off(self, claim: Claim, until: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def put_off(self, claim: Claim, until: Wait) -> None:
         """Give a claim up, and claim anew once `until` has returned: what was read is read again then."""
         tp = TP(claim.topic, claim.partition)
         if self.claims.get(tp) is claim:
@@ -160,7 +160,7 @@ class BatchConsumer(driver.Consumer):
             self._put_off[tp] = task
         self.reclaim(claim)
 
-    async def _wait_put_off(self, tp: TP, until: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _wait_put_off(self, tp: TP, until: Wait) -> None:
         with self._halting_for(tp):
             await until()
             del self._put_off[tp]

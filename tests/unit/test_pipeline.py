@@ -11,13 +11,13 @@ import asyncpg
 import pytest
 
 from sitelog.agents import _pipeline as module
-from sitelog.agents._pipeline import Pipeline, Wait
+from sitelog.agents._pipeline import Pipeline
 from sitelog.agents._progress import Progress
 from sitelog.agents._spans import NO_SPANS, NoSpans, Spans
 from sitelog.projections._aside import TooMuchAside, Trial
 from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._slice import Outcome, Slice
-from sitelog.streams._batch import Claim, RecordBatch
+from sitelog.streams._batch import Claim, RecordBatch, Wait
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, Retry, SchemasAway
 from sitelog.streams.examples import example
@@ -431,6 +431,24 @@ async def test_what_one_has_asked_for_in_vain_nobody_else_waits_for_in_place(mon
         await pipeline.submit(batch(claim, 1, UNKNOWN))
     assert await pipeline.wait_idle(10)
     assert ([claim for claim, _ in heard.put_offs], registry.asks_in_vain <= 4) == (claims, True)  # two begin at once
+
+
+async def test_the_registry_is_told_of_all_that_a_piece_needs_so_that_it_forgets_none_of_it() -> None:
+    class Told(FilledRegistry):
+        told: frozenset[int] = frozenset()
+
+        async def prepare(self, schema_ids: Iterable[int]) -> None:
+            self.told = frozenset(schema_ids)
+            await super().prepare(schema_ids)
+
+    projector, registry, known, claim = Held(), Told(), 6, claim_of(0)
+    registry.asked.add(known)
+    pipeline = pipeline_of(projector, Heard(), Codec(registry))
+    both = [Record(offset, 0, b"site-1", b"\0" + (known + offset).to_bytes(4) + b"body") for offset in range(2)]
+    await pipeline.submit(RecordBatch(claim, 0, 2, both, 2))
+    await until_in_hand(projector, 1)
+    assert registry.told == {known, known + 1}
+    await let_go(projector, pipeline)
 
 
 async def test_a_fenced_claim_is_not_put_off() -> None:
