@@ -47,23 +47,21 @@ def main(
     def say(line: str) -> None:
         console.print(line, style="dim", markup=False, highlight=False)
 
+    command = f'make chaos ARGS="{asked(first, runs, seconds, faults, alone=alone, rate=rate)}"'
     outcomes: list[Outcome] = []
-    try:
-        for number in range(first, first + runs):
-            again = asked(number, 1, seconds, faults, alone=alone, rate=rate)
-            console.print(f"seed {number}: {seconds:g} s; again with {again}", soft_wrap=True, markup=False)
-            folder = None if logs is None else logs / str(number)
-            doing = run(number, seconds, kinds, per_second=rate, say=say, alone=alone, logs=folder)
-            outcomes.append(asyncio.run(doing))
-            report.show_outcome(console, outcomes[-1])
-    finally:
-        if outcomes:
-            report.show_recoveries(console, outcomes)
-            if json:
-                report.write_json(json, outcomes)
-            if write_page:
-                command = f'make chaos ARGS="{asked(first, runs, seconds, faults, alone=alone, rate=rate)}"'
-                page.put(outcomes, runs, command, only_recovery=alone)
+    for number in range(first, first + runs):
+        again = asked(number, 1, seconds, faults, alone=alone, rate=rate)
+        console.print(f"seed {number}: {seconds:g} s; again with {again}", soft_wrap=True, markup=False)
+        folder = None if logs is None else logs / str(number)
+        doing = run(number, seconds, kinds, per_second=rate, say=say, alone=alone, logs=folder)
+        outcomes.append(asyncio.run(doing))
+        report.show_outcome(console, outcomes[-1])
+        # After each run, as a series takes hours: what ends it early takes nothing of what was found.
+        if json:
+            report.write_json(json, outcomes)
+        if write_page:
+            page.put(outcomes, runs, command, only_recovery=alone)
+    report.show_recoveries(console, outcomes)
     if not all(outcome.is_right for outcome in outcomes):
         raise typer.Exit(1)
 
