@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from sitelog.cli._entries import Told, line, plain
-from sitelog.cli._figures import parse_moment
+from sitelog.cli._figures import moment, parse_moment
 from sitelog.cli._options import INTEGER_MAX, ConfigOption, JsonOption, settings_from, write_json_line
 from sitelog.cli._run import EXIT_NO
 from sitelog.cli._terminal import Terminal
@@ -55,13 +55,20 @@ def show(  # noqa: PLR0917 - typer's options, each given by name
     since: Annotated[
         datetime | None, typer.Option(parser=parse_moment, metavar="TIME", help="Only those appended since; ISO 8601.")
     ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(parser=parse_moment, metavar="TIME", help="Only those appended before; ISO 8601.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Show the newest events that were applied, in this order; with --json each as one line.
 
     Exits with 0, with 1 if there is no such event, and with 69 if Postgres can't be reached.
     """
-    wanted = Wanted(entity, types or None, topic, partition, since)
+    if following and until is not None:
+        raise typer.BadParameter("expected --follow or --until: what comes is appended later")
+    if since is not None and until is not None and until <= since:
+        raise typer.BadParameter(f"expected an end after --since {moment(since)}, got --until {moment(until)}")
+    wanted = Wanted(entity, types or None, topic, partition, since, until)
     limit = NEWEST if newest is None and since is None else newest
     shown = asyncio.run(_show(settings_from(config), wanted, limit, following=following, as_json=as_json))
     return 0 if shown else EXIT_NO

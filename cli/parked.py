@@ -35,6 +35,7 @@ from sitelog.streams.settings import Settings
 app = typer.Typer(help="List what is put aside; put it in motion again, or discard it.")
 
 LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="So many entities at most.")]
+WhyOption = Annotated[str | None, typer.Option("--reason", help="Only those stopped for this one, as `list` says it.")]
 ParkedIdArgument = Annotated[
     int, typer.Argument(metavar="PARKED_ID", max=BIGINT_MAX, help="The event's number, as `list` shows it.")
 ]
@@ -43,27 +44,33 @@ LIMIT = 100
 
 @app.callback(invoke_without_command=True)
 def parked(
-    context: typer.Context, config: ConfigOption = None, limit: LimitOption = LIMIT, as_json: JsonOption = False
+    context: typer.Context,
+    config: ConfigOption = None,
+    reason: WhyOption = None,
+    limit: LimitOption = LIMIT,
+    as_json: JsonOption = False,
 ) -> None:
     """List what is put aside; put it in motion again, or discard it."""
     refuse_before_subcommand(context)
     if context.invoked_subcommand is None:
-        asyncio.run(_list(settings_from(config), limit, as_json=as_json))
+        asyncio.run(_list(settings_from(config), reason, limit, as_json=as_json))
 
 
 @app.command("list")
-def show_all(config: ConfigOption = None, limit: LimitOption = LIMIT, as_json: JsonOption = False) -> None:
+def show_all(
+    config: ConfigOption = None, reason: WhyOption = None, limit: LimitOption = LIMIT, as_json: JsonOption = False
+) -> None:
     """List the entities that are stopped: by which event, why, since when, and how many are behind that one.
 
     Exits with 69 if Postgres can't be reached.
     """
-    asyncio.run(_list(settings_from(config), limit, as_json=as_json))
+    asyncio.run(_list(settings_from(config), reason, limit, as_json=as_json))
 
 
-async def _list(settings: Settings, limit: int, *, as_json: bool) -> None:
+async def _list(settings: Settings, reason: str | None, limit: int, *, as_json: bool) -> None:
     async with looking(settings, "parked") as connection:
         counts = await look.counts(connection)
-        entities = await look.entities(connection, limit)
+        entities = await look.entities(connection, reason, limit)
     if as_json:
         write_json({**asdict(counts), "stopped": [asdict(one) for one in entities]})
         return
@@ -72,7 +79,9 @@ async def _list(settings: Settings, limit: int, *, as_json: bool) -> None:
         terminal.print(_table(entities))
     more = f", the first {counted(len(entities), 'row')} shown" if len(entities) == limit else ""
     stopped = counted(counts.entities, "entity", "entities")
-    terminal.print(f"{counted(counts.events, 'event')} put aside, {stopped} stopped{more}")
+    reasons = ", ".join(f"{why} {number(count)}" for why, count in counts.reasons.items())
+    why = f" ({reasons})" if reasons else ""
+    terminal.print(text(f"{counted(counts.events, 'event')} put aside, {stopped} stopped{why}{more}"))
 
 
 def _table(entities: list[look.ParkedEntity]) -> Table:

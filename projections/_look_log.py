@@ -37,6 +37,7 @@ WANTED: Final = """
 ($4::text IS NULL OR l.entity_id = $4)
 AND ($5::text[] IS NULL OR l.event_type = ANY($5))
 AND ($6::timestamptz IS NULL OR l.append_time >= $6)
+AND ($7::timestamptz IS NULL OR l.append_time < $7)
 """
 
 PARTITIONS: Final = """
@@ -62,10 +63,10 @@ SELECT * FROM (
         FROM sitelog.event_log AS l
         WHERE l.log_partition = p.log_partition AND l.log_seq > p.after_seq AND l.log_seq <= p.last_seq AND {WANTED}
         ORDER BY l.log_seq DESC
-        LIMIT $7
+        LIMIT $8
     ) AS l
     ORDER BY l.ingest_time DESC, p.log_partition DESC, l.log_seq DESC
-    LIMIT $7
+    LIMIT $8
 ) AS newest
 ORDER BY ingest_time, log_partition, log_seq
 """
@@ -75,7 +76,7 @@ SELECT l.log_partition, {COLUMNS}
 FROM sitelog.event_log AS l
 WHERE l.log_partition = $1 AND l.log_seq > $2 AND l.log_seq <= $3 AND {WANTED}
 ORDER BY l.log_seq
-LIMIT $7
+LIMIT $8
 """
 
 SCHEMA: Final = "SELECT schema::text FROM sitelog.avro_schema WHERE fingerprint = $1"
@@ -83,13 +84,17 @@ SCHEMA: Final = "SELECT schema::text FROM sitelog.avro_schema WHERE fingerprint 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events: of this entity, of these types, in this topic and partition, appended since then; None is any."""
+    """Which events: of this entity, of these types, in this topic and partition, appended in this time; None is any.
+
+    `until` itself isn't wanted.
+    """
 
     entity_id: str | None = None
     event_types: Sequence[str] | None = None
     topic: str | None = None
     partition: int | None = None
     since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -178,7 +183,7 @@ async def between(connection: Any, part: Stretch, wanted: Wanted) -> AsyncGenera
 
 def _conditions(wanted: Wanted) -> tuple[Any, ...]:
     types = None if wanted.event_types is None else list(wanted.event_types)
-    return wanted.entity_id, types, wanted.since
+    return wanted.entity_id, types, wanted.since, wanted.until
 
 
 def _entry(row: Any, part: Stretch) -> Entry:

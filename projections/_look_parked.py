@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+# SQL is put together from the constants of this file alone; values are parameters.
+# ruff: noqa: S608
+
 # One row per stopped entity; an event without key and id stops nobody, so it is a row of its own.
-ENTITIES: Final = """
-SELECT consumer, topic, partition, entity_id, parked_id, status, reason, message, since, events - 1
-FROM (
+STOPPED: Final = """
+(
     SELECT DISTINCT ON (e.log_partition, e.consumer, e.entity_id, own_row)
         e.consumer,
         p.topic,
@@ -25,9 +27,17 @@ FROM (
     WHERE e.closed_at IS NULL
     ORDER BY e.log_partition, e.consumer, e.entity_id, own_row, e.kafka_offset
 ) AS stopped
-ORDER BY since, parked_id
-LIMIT $1
 """
+
+ENTITIES: Final = f"""
+SELECT consumer, topic, partition, entity_id, parked_id, status, reason, message, since, events - 1
+FROM {STOPPED}
+WHERE $1::text IS NULL OR reason = $1
+ORDER BY since, parked_id
+LIMIT $2
+"""
+
+REASONS: Final = f"SELECT reason, count(*) FROM {STOPPED} GROUP BY reason ORDER BY count(*) DESC, reason"
 
 COUNTS: Final = """
 SELECT count(*), count(DISTINCT (consumer, log_partition, entity_id)) FILTER (WHERE entity_id <> '')
@@ -57,7 +67,7 @@ SELECT {COLUMNS}, e.key, e.value, e.headers
 FROM sitelog.parked_event AS e
 JOIN sitelog.log_partition AS p USING (log_partition)
 WHERE e.parked_id = $1
-"""  # noqa: S608 - from constants of this file
+"""
 
 # What was applied at last is in the log; what was discarded is nowhere else.
 FROM_ENTITY: Final = """
@@ -124,20 +134,22 @@ class ParkedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ParkedCounts:
-    """How much is put aside."""
+    """How much is put aside: events, entities that they stop, and for which reasons how many of these."""
 
     events: int
     entities: int
+    reasons: dict[str, int]
 
 
-async def entities(connection: Any, limit: int) -> list[ParkedEntity]:
-    """Return the entities that are stopped, those stopped longest first."""
-    return [ParkedEntity(*row) for row in await connection.fetch(ENTITIES, limit)]
+async def entities(connection: Any, reason: str | None, limit: int) -> list[ParkedEntity]:
+    """Return the entities that are stopped, for this reason if one is given, those stopped longest first."""
+    return [ParkedEntity(*row) for row in await connection.fetch(ENTITIES, reason, limit)]
 
 
 async def counts(connection: Any) -> ParkedCounts:
-    """Return how many events are open, and how many entities they stop."""
-    return ParkedCounts(*await connection.fetchrow(COUNTS))
+    """Return how many events are open, how many entities they stop, and why, what there is most of first."""
+    events, entities = await connection.fetchrow(COUNTS)
+    return ParkedCounts(events, entities, dict(await connection.fetch(REASONS)))
 
 
 async def record(connection: Any, parked_id: int) -> ParkedRecord | None:

@@ -215,6 +215,9 @@ async def test_the_log_is_filtered_by_entity_type_topic_partition_and_time(parti
     assert await shown("--since", "2026-11-21T12:00:00.003Z") == [4, 5, 6]
     assert await shown("--since", "2026-11-21T12:00:00.003Z", "-n", "2") == [5, 6]
     assert await shown("--since", "2026-11-22") == []
+    assert await shown("--until", "2026-11-21T12:00:00.003Z") == [1, 2, 3]
+    assert await shown("--until", "2026-11-21T12:00:00.003Z", "-n", "1") == [3]
+    assert await shown("--since", "2026-11-21T12:00:00.001Z", "--until", "2026-11-21T12:00:00.003Z") == [2, 3]
     for first in ("0001-01-01", "0001-01-01T14:00:00+14:00"):
         assert await shown("--since", first) == [1, 2, 3, 4, 5, 6]
 
@@ -226,6 +229,9 @@ async def test_the_log_is_filtered_by_entity_type_topic_partition_and_time(parti
         (("--topic", "no-topic"), 2),
         (("--type", "site_vanished"), 2),
         (("--since", "yesterday"), 2),
+        (("--until", "2026-11-21T12:00:00Z"), 1),
+        (("--until", "2026-11-22", "--follow"), 2),
+        (("--since", "2026-11-22", "--until", "2026-11-22"), 2),
     ],
 )
 @pytest.mark.usefixtures("partition")
@@ -375,8 +381,23 @@ async def test_parked_entities_are_listed_with_their_culprit_and_how_many_are_be
     assert stopped == {"site-1": ("parked", 1), "site-2": ("parked", 1), "site-3": ("waiting", 0)}
     ran = await sitelog(config, "parked", "list", "--limit", "1")
     assert ran.code == 0
-    assert "5 events put aside, 3 entities stopped, the first 1 row shown" in ran.out
+    reasons = "unknown_schema 1, waiting 1, wrong_bytes 1"
+    assert f"5 events put aside, 3 entities stopped ({reasons}), the first 1 row shown" in " ".join(ran.out.split())
     assert "site-1" in ran.out
+
+
+async def test_parked_entities_are_listed_by_their_reason(partition: Partition, config: Path) -> None:
+    await feed_a_life(partition)
+    await partition.feed(("site-2", b"no event"), ("site-3", b"no event"))
+
+    async def stopped(reason: str) -> list[str]:
+        listed = (await sitelog(config, "parked", "--reason", reason, "--json")).json()
+        assert list(listed["reasons"].items()) == [("wrong_bytes", 2), ("unknown_schema", 1)]
+        return [one["entity_id"] for one in listed["stopped"]]
+
+    assert await stopped("wrong_bytes") == ["site-2", "site-3"]
+    assert await stopped("unknown_schema") == ["site-1"]
+    assert await stopped("no_reason") == []
 
 
 async def test_a_parked_event_is_shown_with_its_bytes(partition: Partition, config: Path) -> None:
