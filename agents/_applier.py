@@ -66,10 +66,11 @@ class Applier:
         check_known = any(map(self._is_wary_of, parts))
         try:
             async with self._connection(parts) as connection:
-                return await self._projector.apply(connection, parts, check_known=check_known)
+                outcomes = await self._projector.apply(connection, parts, check_known=check_known)
         except Exception as error:  # noqa: BLE001 - which of them it is about shows when each is tried alone
             log.info("%d batches can't share a transaction: %s", len(parts), type(error).__name__)
             return None
+        return [self._committed(part, NOTHING, outcome) for part, outcome in zip(parts, outcomes, strict=True)]
 
     async def alone(self, claim: Claim, part: Slice) -> Outcome | None:
         """Apply a slice, again and again while the database is away; None once the claim is over.
@@ -79,7 +80,7 @@ class Applier:
         """
         patience = Patience(self._metrics, self._spans)
         check_known = self._is_wary_of(part)
-        before, trial, repetitions, overlong = NOTHING, None, 0, 0
+        done, trial, repetitions, overlong = NOTHING, None, 0, 0
         while not claim.void:
             began: float | None = None
             try:
@@ -104,15 +105,22 @@ class Applier:
                 else:
                     raise
             else:
+                done, repetitions = self._committed(part, done, outcome), 0
                 if not outcome.unfinished:
-                    # A record that took several transactions has met itself in the log, which is no repetition.
-                    return outcome if before is NOTHING else before.followed_by(replace(outcome, duplicates=0))
+                    return done
                 self._progress.moving(part.topic, part.partition)
-                before, repetitions = before.followed_by(outcome), 0
                 patience.renew()
                 trial = trial and Trial(trial.records * 2)
         self._progress.goes_on(part.topic, part.partition)
         return None
+
+    def _committed(self, part: Slice, before: Outcome, outcome: Outcome) -> Outcome:
+        """Count what a transaction has done, and return it with what those before it have."""
+        if before is not NOTHING and not outcome.unfinished:
+            # A record that took several transactions has met itself in the log, which is no repetition.
+            outcome = replace(outcome, duplicates=0)
+        self._metrics.committed(part.topic, outcome)
+        return before.followed_by(outcome)
 
     async def _divide(self, claim: Claim, part: Slice) -> Outcome | None:
         """Apply it by halves, until there is little enough, or the record is alone that makes the trouble."""

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sitelog.agents._progress import Progress
-from sitelog.projections._slice import Outcome
+from sitelog.projections._slice import Outcome, Verdict
 from sitelog.streams._batch import RecordBatch
 from sitelog.streams.events import EVENT_TYPES
 from sitelog.streams.settings import TopicSettings
@@ -80,16 +80,19 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"sitelog_{name}", text, ["consumer"], buckets=buckets, registry=self.registry)
 
-    def applied(self, batch: RecordBatch, outcome: Outcome, *, decode: float, total: float) -> None:
-        """Count a batch; durations in seconds."""
-        self._verdicts[outcome.verdict].inc()
-        if outcome.verdict != "applied":
-            return
-        self._events[batch.topic].inc(outcome.events)
+    def committed(self, topic: str, outcome: Outcome) -> None:
+        """Count what a transaction has done with a topic's events, of a whole batch or a part of one."""
+        self._events[topic].inc(outcome.events)
         self._duplicates.inc(outcome.duplicates)
         self._conflicts.inc(outcome.conflicts)
         self._parked["parked"].inc(outcome.parked)
         self._parked["waiting"].inc(outcome.waiting)
+
+    def settled(self, batch: RecordBatch, verdict: Verdict, *, decode: float, total: float) -> None:
+        """Count a batch of which nothing is left to do; durations in seconds."""
+        self._verdicts[verdict].inc()
+        if verdict != "applied":
+            return
         self._records.observe(len(batch.records))
         self._decoding.observe(decode)
         self._applying.observe(total)

@@ -267,4 +267,5 @@ class Pipeline:
         else:
             self._progress.moved(batch)
             consumer.applied(batch)
-        self._metrics.applied(batch, outcome, decode=job.decoded - job.started, total=monotonic() - batch.polled_at)
+        decode, total = job.decoded - job.started, monotonic() - batch.polled_at
+        self._metrics.settled(batch, outcome.verdict, decode=decode, total=total)

@@ -171,6 +171,10 @@ def batch(claim: Claim, records: int, value: bytes = CREATED, *, start: int = 0)
     return RecordBatch(claim, start, end, read, end)
 
 
+def counted(pipeline: Pipeline, metric: str, **labels: str) -> float | None:
+    return pipeline._metrics.registry.get_sample_value(metric, {"consumer": "projector", **labels})
+
+
 async def test_a_batch_that_is_applied_is_told() -> None:
     heard, _ = await run(Scripted(APPLIED), 3)
     assert (heard.applied_to, heard.halts) == ([3], [])
@@ -190,6 +194,24 @@ async def test_a_batch_is_applied_until_it_is_finished() -> None:
     heard, _ = await run(projector)
     assert len(projector.tries) == 4
     assert (heard.applied_to, heard.halts) == ([1], [])
+
+
+@pytest.mark.parametrize(
+    ("ending", "events"),
+    [
+        (APPLIED, 5),
+        (SchemasAway("schema registry: no answer", frozenset({9})), 4),
+        (Halt("the log has a hole"), 4),
+    ],
+    ids=["all", "a schema is missing", "the worker ends"],
+)
+async def test_what_is_committed_counts_whatever_becomes_of_the_rest(ending: Outcome | Exception, events: int) -> None:
+    unfinished = Outcome("applied", events=2, duplicates=1, unfinished=True)
+    pipeline = pipeline_of(Scripted(unfinished, ConnectionResetError(), unfinished, ending), Heard())
+    await pipeline.submit(batch(claim_of(0), 1))
+    assert await pipeline.wait_idle(10)
+    assert counted(pipeline, "sitelog_events_total", topic=TOPIC) == events
+    assert counted(pipeline, "sitelog_duplicates_total") == 2
 
 
 async def test_the_one_that_postgres_refuses_of_many_that_go_on_is_found_by_halves() -> None:
@@ -588,7 +610,7 @@ async def test_the_time_that_a_batch_waits_for_room_counts_from_its_first_poll()
     await pipeline.submit(replace(batch(claim, 1), polled_at=monotonic() - 1_000))
     await pipeline.submit(batch(claim, 1, start=1))
     await let_go(projector, pipeline)
-    took = pipeline._metrics.registry.get_sample_value("sitelog_batch_seconds_sum", {"consumer": "projector"})
+    took = counted(pipeline, "sitelog_batch_seconds_sum")
     assert took is not None
     assert 1_000 <= took < 1_100
 
