@@ -179,6 +179,11 @@ async def test_batches_of_many_events_are_linked_to_every_producer(stage: Stage)
 
 async def test_a_transaction_that_fails_is_seen_with_its_reason_and_the_batch_with_its_retries(stage: Stage) -> None:
     before = await stage.rig.log_rows()
+    # What a worker does with the first events of a partition takes a whole transaction.
+    firsts = [created(f"first-{number}") for number in range(50)]
+    async with stage.appender() as appender:
+        await appender.append_many(firsts)
+    await stage.applied(before := before + len(firsts))
     blocker = await stage.rig.another_connection()
     async with blocker.transaction():
         await blocker.execute(LOCKED)
