@@ -235,6 +235,8 @@ def _configs(topic: TopicSettings, settings: Settings) -> dict[str, str]:
         "compression.type": topic.compression_type,
         _SIZE: str(settings.append.message_bytes_max),
         "min.insync.replicas": str(_IN_SYNC_MIN if topic.replication_factor > _IN_SYNC_MIN else 1),
+        # The broker's clock: by a producer's, retention deletes at once what a backfill gives the times of long ago.
+        "message.timestamp.type": "LogAppendTime",
     }
 
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from time import time
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -43,12 +42,11 @@ class Entry:
     """One event as it was appended, and Kafka's answer."""
 
     event: Event
-    append_time_ms: int
     answer: asyncio.Future[RecordMetadata] = field(repr=False)
 
     @property
     def append_time(self) -> datetime:
-        return EPOCH + timedelta(milliseconds=self.append_time_ms)
+        return EPOCH + timedelta(milliseconds=self.answer.result().timestamp)
 
     @property
     def place(self) -> tuple[str, int]:
@@ -67,14 +65,14 @@ class Ledger:
 
     async def append(self, event: Event, codec: Codec | None = None) -> Entry:
         """Send one event; Kafka's answer comes later."""
-        key, value, now = event.entity_id.encode(), (codec or self._codec).encode(event), int(time() * 1000)
+        key, value = event.entity_id.encode(), (codec or self._codec).encode(event)
         while True:
             try:
-                answer = await self._producer.send(event.topic, value, key=key, timestamp_ms=now)
+                answer = await self._producer.send(event.topic, value, key=key)
             except KafkaTimeoutError:
                 continue  # the buffer is full while the broker is away: nothing was taken
             break
-        self.entries.append(Entry(event, now, answer))
+        self.entries.append(Entry(event, answer))
         return self.entries[-1]
 
     async def append_all(self, events: Iterable[Event]) -> None:

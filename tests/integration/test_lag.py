@@ -63,7 +63,7 @@ async def test_what_a_worker_has_applied_isnt_behind_and_what_comes_after_its_en
     appended = len(rig.ledger.entries)
     await rig.ledger.append_all(new_sites(30))
     (total,) = (await lag(rig, "--json")).json()["totals"]
-    oldest = time() - rig.ledger.entries[appended].append_time_ms / 1000
+    oldest = time() - rig.ledger.entries[appended].append_time.timestamp()
     assert total["events"] == 30
     assert oldest - 5 < total["seconds"] < oldest + 1
     for arguments, code in ((("--max-events", "30"), 0), (("--max-events", "29"), 1), (("--max-seconds", "0"), 1)):

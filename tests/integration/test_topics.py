@@ -1,12 +1,13 @@
 """Topics on a real Kafka: created as configured, left alone when there, and refused with numbers when otherwise."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -65,6 +66,20 @@ async def test_a_topic_is_created_as_the_configuration_says(with_topic: With, to
     assert (values["retention.ms"], values["compression.type"]) == ("7200000", "zstd")
     assert (values["cleanup.policy"], values["min.insync.replicas"]) == ("delete", "1")
     await check_topics(settings)
+
+
+async def test_a_created_topic_has_its_broker_s_clock_and_no_producer_s(with_topic: With, topic: str) -> None:
+    settings = with_topic()
+    await create_topics(settings)
+    before = time.time()
+
+    async with AIOKafkaProducer(**kafka_client_options(settings)) as producer:
+        sent = await producer.send_and_wait(topic, b"from a backfill", timestamp_ms=1, partition=0)
+    options = kafka_client_options(settings)
+    async with AIOKafkaConsumer(topic, auto_offset_reset="earliest", **options) as consumer:
+        record = await asyncio.wait_for(consumer.getone(), 30)
+
+    assert (record.offset, before <= record.timestamp / 1000 + 1 <= time.time() + 1) == (sent.offset, True)
 
 
 async def test_a_created_topic_takes_an_event_of_the_largest_size_at_once(with_topic: With, topic: str) -> None:
