@@ -35,6 +35,9 @@ LEVEL_SECONDS_MAX = 120.0
 OVERHEAD_SECONDS_MAX = 420.0
 LOOK_SECONDS = 0.1
 
+WRONG = Path(__file__).parents[2] / "build" / "chaos"
+"""Where the logs of runs that aren't right are kept: the same seed may well be right the next time."""
+
 POSTGRES = (
     # The disk is a small one: what the write-ahead log no longer needs is to go soon.
     "ALTER SYSTEM SET checkpoint_timeout = '30s'",
@@ -56,7 +59,7 @@ async def run(
 ) -> Outcome:
     """Do the schedule of a seed, and return its outcome, also where it hangs or breaks off.
 
-    `logs`: copy what everybody wrote to this folder.
+    `logs`: copy what everybody wrote to this folder; of a run that isn't right, to one below WRONG in any case.
     """
     outcome = Outcome(plan(seed, seconds, kinds, alone=alone))
     try:
@@ -66,6 +69,9 @@ async def run(
             try:
                 await _run(cluster, outcome, per_second, say)
             finally:
+                if not outcome.is_right:
+                    logs = logs or WRONG / str(seed)
+                    say(f"what everybody wrote is in {logs}")
                 if logs is not None:
                     await asyncio.to_thread(shutil.copytree, cluster.folder / "logs", logs, dirs_exist_ok=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this run's outcome, and the next one goes on
