@@ -191,6 +191,10 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 value: bytes | None = record.value
                 return value
 
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit hints; return whether Kafka has taken them. Cancelled, it commits no more."""
+        return await self._in_thread(self._commit(offsets))
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         # Only a hint for tools that show lag: Postgres has the truth. Faust's own version crashes the worker
         # on any error, and has no bound.

@@ -35,6 +35,8 @@ TOPIC_MISSING_SECONDS_MAX: Final = 10.0
 """A broker that has just started may not know all of them yet."""
 CLIENT_SECONDS_MAX: Final = 5.0
 """Until Kafka's client says whether Kafka answers: it gives up sooner by itself."""
+LAST_HINT_SECONDS_MAX: Final = 1.0
+"""Before partitions go to somebody else: a group that is rebalancing already takes no hint, and has others wait."""
 
 EXIT_COORDINATOR: Final = 72
 EXIT_FENCED: Final = 75
@@ -382,7 +384,9 @@ class BatchConsumer(driver.Consumer):
             self._new_term()  # nothing more is begun, nor tried again: that is the next start's
         if not await self.app.sink.wait_idle(self.app.drain_seconds):
             self.log.warning("batches still under way after %.0f s are left to the fence", self.app.drain_seconds)
-        await self.commit()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_HINT_SECONDS_MAX):
+                await self.commit()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Do nothing: the queue's own bound is the back-pressure."""
@@ -410,7 +414,8 @@ class BatchConsumer(driver.Consumer):
             if error is not None:
                 self.halt(Halt(f"the consumer group refused this worker: {error!r} (exit 72)", EXIT_COORDINATOR))
             ended = self._thread.ended_task()
-            if ended is not None and not self.should_stop:
+            # While the app waits for its last batches, a rebalance makes Faust close the client.
+            if ended is not None and not self.app.should_stop:
                 self.halt(Halt(f"Kafka's client can't go on: {ended}"))
             if stopped.too_long(holds=not self.flow_active and bool(self._assigned())):
                 self.halt(Halt("partitions are assigned but reading never resumed (exit 78)", EXIT_FLOW_STOPPED))

@@ -16,6 +16,9 @@ STOPS = {0, 143, -signal.SIGTERM}
 
 STILL_BUSY = 71
 FREEZES = {"worker_frozen", "worker_zombie"}
+SILENCE = "postgres_silent"
+"""A transaction that is under way then has no answer to wait for, however patient SIGTERM is."""
+
 STOPPERS = {"worker_terminated", "worker_leaves", "worker_joins"}
 """SIGTERM may come while the group waits for a frozen member: a request to join can't be taken back."""
 
@@ -70,7 +73,7 @@ class Outcome:
     @property
     def wrong_codes(self) -> list[int]:
         """The exit codes that no worker should have had."""
-        stops = STOPS | ({STILL_BUSY} if _stops_beside_frozen(self.schedule) else set())
+        stops = STOPS | ({STILL_BUSY} if _stops_in_vain(self.schedule) else set())
         return [
             *(code for code in self.ended if code not in ENDS),
             *(code for code in self.stopped if code not in stops),
@@ -84,14 +87,13 @@ def named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
 
 
-def _stops_beside_frozen(schedule: Schedule) -> bool:
-    """Tell whether a worker is told to end while another one is frozen, or was just now."""
+def _stops_in_vain(schedule: Schedule) -> bool:
+    """Tell whether a worker is told to end while its Postgres is silent, or another one is frozen or was just now."""
     stops = [one for one in schedule.faults if one.kind in STOPPERS]
     moments = [(one, one.until if one.kind == "worker_joins" else one.at) for one in stops]
     return any(
-        frozen.at <= moment <= frozen.until + EXPIRY_SECONDS
-        for frozen in schedule.faults
-        if frozen.kind in FREEZES
+        (other.kind in FREEZES and other.target != stop.target and other.at <= moment <= other.until + EXPIRY_SECONDS)
+        or (other.kind == SILENCE and other.target == stop.target and other.at <= moment <= other.until)
+        for other in schedule.faults
         for stop, moment in moments
-        if stop.target != frozen.target
     )

@@ -75,6 +75,20 @@ def test_a_worker_may_be_busy_till_the_end_where_the_group_waits_for_a_frozen_on
     assert run.is_right is is_right
 
 
+@pytest.mark.parametrize(
+    ("silent", "is_right"),
+    [
+        (fault("postgres_silent", 10, 10, target=1), True),
+        (fault("postgres_silent", 10, 10, target=0), False),
+        (fault("postgres_silent", 16, 10, target=1), False),
+    ],
+)
+def test_a_worker_may_be_busy_till_the_end_where_its_own_postgres_is_silent(silent: Fault, *, is_right: bool) -> None:
+    run = outcome(silent, fault("worker_terminated", 15, 1, target=1))
+    run.stopped = [71]
+    assert run.is_right is is_right
+
+
 def test_a_run_that_breaks_off_is_an_outcome_that_is_not_right(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def broken() -> AsyncIterator[None]:

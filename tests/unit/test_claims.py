@@ -23,6 +23,26 @@ STEP_SECONDS = 11.0
 Answer = Position | Retry | None
 
 
+class Ended:
+    """A client whose part in the group has ended, and that takes no hints; `asked` is how often it was looked at."""
+
+    asked = 0
+
+    def missing_topics(self) -> list[str]:
+        return []
+
+    def coordinator_error(self) -> None:
+        return None
+
+    def ended_task(self) -> str:
+        self.asked += 1
+        return "its part in the group has ended: None"
+
+    async def commit(self, _: object) -> bool:
+        await asyncio.sleep(60)
+        return True
+
+
 class World:
     """Postgres and Kafka, each with one answer for each try, and a clock."""
 
@@ -173,3 +193,42 @@ async def test_what_goes_wrong_while_a_partition_is_put_off_ends_the_process() -
     consumer.put_off(claim, refused)
     halt = await asyncio.wait_for(halts.get(), 10)
     assert (str(halt), halt.exit_code) == ("the registry refuses us", 66)
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_a_client_that_has_ended_ends_the_process_unless_that_is_stopping(
+    monkeypatch: pytest.MonkeyPatch, *, stopping: bool
+) -> None:
+    consumer, thread, halts, stopped = consumer_of(), Ended(), [], asyncio.Event()
+    consumer.app, consumer._thread, consumer.joined = SimpleNamespace(should_stop=stopping), thread, True
+    consumer._stopped = consumer._crashed = stopped
+    consumer.flow_active = True
+
+    async def sleep(_: float) -> None:
+        if thread.asked:
+            stopped.set()
+
+    monkeypatch.setattr(consumer, "sleep", sleep, raising=False)
+    monkeypatch.setattr(consumer, "halt", halts.append)
+    await BatchConsumer._watch.fun(consumer)
+    assert thread.asked == 2
+    assert {str(halt) for halt in halts} == (
+        set() if stopping else {"Kafka's client can't go on: its part in the group has ended: None"}
+    )
+
+
+async def test_nobody_waits_long_for_the_last_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_HINT_SECONDS_MAX", 0.01)
+    consumer, idle = consumer_of(PARTITION), asyncio.Event()
+    idle.set()
+
+    async def wait_idle(_: float) -> bool:
+        return await idle.wait()
+
+    consumer.app = SimpleNamespace(should_stop=True, drain_seconds=1, sink=SimpleNamespace(wait_idle=wait_idle))
+    consumer._thread = Ended()
+    monkeypatch.setattr(consumer, "commit", consumer.force_commit)
+    put = consumer._hints
+    consumer._new_term = lambda: put.update({PARTITION: 1})
+    await asyncio.wait_for(consumer.wait_empty(), 10)
+    assert consumer._hinted == {}
