@@ -42,6 +42,7 @@ DISCARD: Final = """
 UPDATE sitelog.parked_event
 SET status = 'discarded', closed_at = $2, closed_by = $3, close_reason = $4
 WHERE parked_id = $1 AND closed_at IS NULL
+RETURNING parked_id
 """
 
 
@@ -89,6 +90,10 @@ class _Task:
     refused: dict[int | None, Park]
 
 
+class _NotOpenError(Exception):
+    """What was to be discarded has been closed by somebody else since it was looked for."""
+
+
 class Unpark:
     """Applies one consumer's parked events through the transaction of its projector.
 
@@ -126,12 +131,18 @@ class Unpark:
     async def discard(self, connection: Any, discard: Discard) -> Moved | None:
         """Close one parked event unapplied, for good, and retry those behind it; None where it isn't open."""
         row = await connection.fetchrow(OF_EVENT, discard.parked_id, self._consumer)
-        return None if row is None else await self._settle(connection, _Task(Stopped(*row), discard, {}))
+        if row is None:
+            return None
+        try:
+            return await self._settle(connection, _Task(Stopped(*row), discard, {}))
+        except _NotOpenError:
+            return None
 
     async def _settle(self, connection: Any, task: _Task) -> Moved:
         applied = repeated = 0
         while True:
             moved = await self._attempt(connection, task)
+            task = replace(task, discard=None)  # that is committed
             applied += moved.applied
             repeated += moved.repeated
             if not moved.untried or moved.culprit is not None:
@@ -193,10 +204,15 @@ class Unpark:
             )
 
     async def _aside(self, shelf: Shelf, task: _Task) -> Aside:
-        """Discard what is to be discarded, and return what of the entity is left to take, in this transaction."""
-        if task.discard is not None:
-            discard = task.discard
-            await shelf.connection.execute(DISCARD, discard.parked_id, discard.at, discard.by, discard.reason)
+        """Discard what is to be discarded, and return what of the entity is left to take, in this transaction.
+
+        Raises _NotOpenError where somebody else, who had the position's lock before, has closed that event.
+        """
+        discard = task.discard
+        if discard is not None:
+            decided = (discard.parked_id, discard.at, discard.by, discard.reason)
+            if await shelf.connection.fetchval(DISCARD, *decided) is None:
+                raise _NotOpenError
         aside = await self._projector.aside.of_entity(shelf, task.entity.topic, task.entity.entity_id)
         mark(aside.items(), task.refused)
         return aside

@@ -32,6 +32,8 @@ UNKNOWN_ID = 7
 HELD_SITES = 20
 LOAD = 200
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
 
 @pytest.fixture
 async def partition(database: Settings) -> AsyncIterator[Partition]:
@@ -284,6 +286,42 @@ async def test_what_was_discarded_cant_be_discarded_again(partition: Partition) 
     assert (await partition.position()).parked_entities == 0
     assert await partition.discard(number) is None
     assert await partition.discard(number + 1) is None
+
+
+async def test_what_a_worker_applies_while_a_discard_waits_for_it_isnt_discarded(
+    partition: Partition, database: Settings
+) -> None:
+    await partition.feed(renamed())
+    number = await parked_id(partition, offset=0)
+    async with open_partition(database) as worker:
+        worker.records = partition.records
+        async with worker.connection.transaction():
+            await worker.feed(event("site_created"))
+            discarding = asyncio.create_task(partition.discard(number))
+            await until("the discard to wait", partial(worker.connection.fetchval, WAITING))
+    assert await discarding is None
+    assert await partition.parked() == [(0, "applied", "waiting")]
+
+
+async def test_of_two_who_discard_at_once_one_has_done_it(partition: Partition, database: Settings) -> None:
+    await partition.feed(("site-1", b"no event"))
+    number = await parked_id(partition, offset=0)
+    async with open_partition(database) as other, open_partition(database) as looking:
+        async with looking.connection.transaction():
+            await looking.connection.execute("SELECT FROM sitelog.consumer_position FOR UPDATE")
+            both = [asyncio.create_task(one.discard(number)) for one in (partition, other)]
+            await until("both to wait", partial(looking.connection.fetchval, f"{WAITING} HAVING count(*) = 2"))
+        assert [await one for one in both].count(None) == 1
+
+
+async def test_those_behind_a_discarded_event_take_several_transactions_where_they_are_many(
+    partition: Partition,
+) -> None:
+    partition.take_aside(Limits(3, 2_621_440))
+    await partition.feed(event("site_created"), ("site-1", b"no event"), *(renamed() for _ in range(9)))
+    moved = await partition.discard(await parked_id(partition, offset=1))
+    assert moved is not None
+    assert (moved.applied, moved.left) == (9, 0)
 
 
 async def test_an_event_without_key_and_id_can_only_be_discarded(partition: Partition) -> None:
