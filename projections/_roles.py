@@ -20,11 +20,18 @@ SCRAM_ROUNDS: Final = 4096
 # The application may add to the log and read it; a trigger refuses the rest even to the owner.
 GRANTS: Final = """
 GRANT USAGE ON SCHEMA sitelog, integration, public TO {app}, {read};
-GRANT SELECT ON ALL TABLES IN SCHEMA sitelog, integration, public TO {app}, {read};
+GRANT SELECT ON ALL TABLES IN SCHEMA sitelog, integration TO {app}, {read};
 GRANT INSERT ON sitelog.event_log, sitelog.conflict, sitelog.avro_schema TO {app};
 GRANT INSERT, UPDATE ON sitelog.consumer_position, sitelog.parked_event TO {app};
 GRANT TEMPORARY ON DATABASE {database} TO {app};
 GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
+"""
+
+# Others may have theirs in `public`; a view may have been dropped by hand.
+READ_MODELS: Final = """
+SELECT oid::regclass::text
+FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relname = ANY ($1)
 """
 
 EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)"
@@ -42,6 +49,9 @@ async def set_up_roles(connection: Any, settings: Settings, projections: Sequenc
             await _create(connection, role)
     roles = {"app": _quoted(database.primary.username), "read": _quoted(read.username)}
     await connection.execute(GRANTS.format(**roles, database=_quoted(database.primary.database)))
+    ours = [name for projection in projections for name in (projection.table, projection.name)]
+    for (name,) in await connection.fetch(READ_MODELS, ours):
+        await connection.execute(f"GRANT SELECT ON {name} TO {roles['app']}, {roles['read']}")
     for projection in projections:
         await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON public.{projection.table} TO {roles['app']}")
 

@@ -131,6 +131,31 @@ async def test_an_owner_who_may_not_create_roles_is_told_which_and_how(
     assert "SCRAM" not in str(refused.value)
 
 
+async def test_what_others_have_in_public_is_left_to_them(without_roles: Settings, postgres: StackState) -> None:
+    databases = without_roles.database_config
+    superuser = await connect_as_superuser(postgres, databases.primary.database)
+    await superuser.execute(
+        f"CREATE TABLE public.invoices (); ALTER TABLE public.invoices OWNER TO {databases.owner.username}; "
+        "CREATE TABLE public.somebody_elses (); CREATE VIEW public.their_view AS SELECT FROM public.somebody_elses"
+    )
+
+    await install(without_roles)
+
+    for role in (databases.primary, databases.read_replica):
+        readable = "SELECT has_table_privilege($1, $2, 'SELECT')"
+        assert await superuser.fetchval(readable, role.username, "public.customer_sites")
+        for theirs in ("public.invoices", "public.somebody_elses", "public.their_view"):
+            assert not await superuser.fetchval(readable, role.username, theirs), theirs
+    await superuser.close()
+
+
+async def test_a_view_that_somebody_has_dropped_doesnt_stop_init(database: Settings) -> None:
+    owner = await connect(owner_of(database))
+    await owner.execute("DROP VIEW public.customer_sites")
+    await install(database)
+    await owner.close()
+
+
 async def privileges(settings: Settings, username: str) -> dict[str, set[str]]:
     """What a role may change, table by table, as Postgres itself says."""
     connection = await connect(owner_of(settings))
