@@ -262,17 +262,20 @@ def refusal(database: DatabaseSettings, error: Exception) -> Exception:
     where = f"Postgres at {database.host}:{database.port}, database {database.database}, user {database.username}"
     if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
         return ConfigError(f"{where}: refused: {error}. Check username and password in database_config")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return ConfigError(f"{where}: refused: {error.message}. Run `sitelog db init`, or `GRANT CONNECT` as its owner")
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return ConfigError(f"{where}: {error}. Create it, or correct `database` in database_config")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return ConfigError(
-            f"{where}: its certificate isn't trusted: {error.verify_message}. "
-            "Check ssl_rootcert and host in database_config"
-        )
     if isinstance(error, ssl.SSLError) or (isinstance(error, ConnectionError) and "SSL" in str(error)):
-        return ConfigError(f"{where}: TLS with ssl_mode {database.ssl_mode} failed: {error}")
+        return ConfigError(f"{where}: {_of_tls(database, error)}")
     if not transient(error):
         return error
     reached = not isinstance(error, (*UNREACHABLE, asyncpg.InterfaceError))
     problem, advice = ("failed", "Try again") if reached else ("can't be reached", "Is it running?")
     return UnavailableError(f"{where} {problem}: {error or type(error).__name__}. {advice}")
+
+
+def _of_tls(database: DatabaseSettings, error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate isn't trusted: {error.verify_message}. Check ssl_rootcert and host in database_config"
+    return f"TLS with ssl_mode {database.ssl_mode} failed: {error}"

@@ -12,7 +12,7 @@ from sitelog.projections._log_partitions import add_partitions
 from sitelog.projections._projection import BOOKKEEPING, Projection
 from sitelog.projections._read_models import refuse_incomplete
 from sitelog.projections._registry import load
-from sitelog.projections._roles import set_up_roles
+from sitelog.projections._roles import refuse_ungranted, set_up_roles
 from sitelog.projections._switch import show
 from sitelog.projections._table import Table
 from sitelog.streams.codec import Codec
@@ -90,12 +90,12 @@ async def install(settings: Settings, projections: Sequence[Projection[Any]] | N
     topics with fewer partitions.
     """
     try:
-        async with (
-            session(owner_of(settings), application="sitelog db init") as connection,
-            connection.transaction(),
-        ):
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-            await _install(connection, settings, load() if projections is None else projections)
+        async with session(owner_of(settings), application="sitelog db init") as connection:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+                await _install(connection, settings, load() if projections is None else projections)
+            # Afterwards: who else is to grant something needs roles that are there.
+            await refuse_ungranted(connection, settings)
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(
             f"database_config.owner {owner_of(settings).username} lacks rights: {error}. It must own the database "

@@ -23,9 +23,12 @@ GRANT USAGE ON SCHEMA sitelog, integration, public TO {app}, {read};
 GRANT SELECT ON ALL TABLES IN SCHEMA sitelog, integration TO {app}, {read};
 GRANT INSERT ON sitelog.event_log, sitelog.conflict, sitelog.avro_schema TO {app};
 GRANT INSERT, UPDATE ON sitelog.consumer_position, sitelog.parked_event TO {app};
+GRANT CONNECT ON DATABASE {database} TO {app}, {read};
 GRANT TEMPORARY ON DATABASE {database} TO {app};
 GRANT INSERT, UPDATE ON integration.sync_status, integration.data_mapping TO {app};
 """
+
+LACKS: Final = "SELECT NOT has_database_privilege($1, current_database(), $2)"
 
 # Others may have theirs in `public`; a view may have been dropped by hand.
 READ_MODELS: Final = """
@@ -54,6 +57,27 @@ async def set_up_roles(connection: Any, settings: Settings, projections: Sequenc
         await connection.execute(f"GRANT SELECT ON {name} TO {roles['app']}, {roles['read']}")
     for projection in projections:
         await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON public.{projection.table} TO {roles['app']}")
+
+
+async def refuse_ungranted(connection: Any, settings: Settings) -> None:
+    """Raise ConfigError where the database doesn't let both roles in, or the application make temporary tables.
+
+    To an owner without the grant option Postgres only gives a warning, and grants nothing.
+    """
+    database = settings.database_config
+    read = database.read_replica or database.primary
+    app = database.primary.username
+    needed = dict.fromkeys(((app, "CONNECT"), (app, "TEMPORARY"), (read.username, "CONNECT")))
+    missing = [
+        f"`GRANT {right} ON DATABASE {_quoted(database.primary.database)} TO {_quoted(role)}`"
+        for role, right in needed
+        if await connection.fetchval(LACKS, role, right)
+    ]
+    if missing:
+        raise ConfigError(
+            f"database_config.owner may not grant what the roles need: as the database's owner run "
+            f"{', '.join(missing)}, then `sitelog db init` again"
+        )
 
 
 async def _create(connection: Any, role: DatabaseSettings) -> None:

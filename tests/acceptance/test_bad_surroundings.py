@@ -141,6 +141,15 @@ async def test_a_database_that_does_not_exist(refusal: Refusal, services: Servic
     assert 'database "nowhere" does not exist. Create it, or correct `database` in database_config' in said
 
 
+async def test_a_role_that_may_not_connect(refusal: Refusal, services: Services, own_database: str) -> None:
+    async with superuser(services, own_database) as connection:
+        await connection.execute(f"REVOKE CONNECT ON DATABASE {own_database} FROM PUBLIC, app_user")
+
+    said = await refusal(config_values(services, own_database), EXIT_USAGE)
+
+    assert f'refused: permission denied for database "{own_database}". Run `sitelog db init`, or ' in said
+
+
 async def test_a_role_without_any_rights(refusal: Refusal, services: Services, database_name: str) -> None:
     values = config_values(services, database_name)
     values["database_config"]["primary"] |= {"username": "stranger", "password": "stranger"}

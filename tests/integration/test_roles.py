@@ -131,6 +131,45 @@ async def test_an_owner_who_may_not_create_roles_is_told_which_and_how(
     assert "SCRAM" not in str(refused.value)
 
 
+async def test_init_lets_the_roles_into_a_database_that_isnt_open_to_everybody(
+    without_roles: Settings, postgres: StackState
+) -> None:
+    databases = without_roles.database_config
+    superuser = await connect_as_superuser(postgres, databases.primary.database)
+    await superuser.execute(f"REVOKE ALL ON DATABASE {databases.primary.database} FROM PUBLIC")
+    await superuser.close()
+
+    await install(without_roles)
+
+    for role in (databases.primary, databases.read_replica):
+        connection = await connect(role)
+        may = await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+        assert may == (role is databases.primary)
+        await connection.close()
+
+
+async def test_an_owner_who_may_not_let_them_in_is_told_what_to_grant(
+    without_roles: Settings, postgres: StackState
+) -> None:
+    databases = without_roles.database_config
+    name, owner = databases.primary.database, databases.owner.username
+    superuser = await connect_as_superuser(postgres, name)
+    await superuser.execute(
+        f"ALTER DATABASE {name} OWNER TO CURRENT_USER; REVOKE ALL ON DATABASE {name} FROM PUBLIC; "
+        f"GRANT CONNECT, CREATE ON DATABASE {name} TO {owner}; GRANT CREATE ON SCHEMA public TO {owner}"
+    )
+
+    with pytest.raises(ConfigError, match="as the database's owner run `GRANT CONNECT ON ") as refused:
+        await install(without_roles)
+    statements = str(refused.value).split("`")[1:-2:2]
+    assert [statement.split()[1] for statement in statements] == ["CONNECT", "TEMPORARY", "CONNECT"]
+    for statement in statements:
+        await superuser.execute(statement)
+    await superuser.close()
+
+    await install(without_roles)
+
+
 async def test_what_others_have_in_public_is_left_to_them(without_roles: Settings, postgres: StackState) -> None:
     databases = without_roles.database_config
     superuser = await connect_as_superuser(postgres, databases.primary.database)
