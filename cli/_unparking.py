@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sitelog.cli._figures import counted
 from sitelog.projections._database import session
+from sitelog.projections._identity import identity
 from sitelog.projections._install import check
 from sitelog.projections._read_models import PROJECTOR, names
 from sitelog.projections._registry import load, plan
@@ -25,7 +26,7 @@ class Bench(NamedTuple):
 
 @asynccontextmanager
 async def unparking(settings: Settings, command: str) -> AsyncIterator[Bench]:
-    """Open everything for a block. Raises as a worker does that can't start."""
+    """Open everything for a block. Raises as a worker does that can't start: here, too, conflicts are decided."""
     planned = plan(load())
     async with AsyncExitStack() as stack:
         configured = settings.kafka_config.schema_registry
@@ -34,9 +35,19 @@ async def unparking(settings: Settings, command: str) -> AsyncIterator[Bench]:
             session(settings.database_config.primary, application=f"sitelog {command}", worker=settings.worker)
         )
         await check(connection, planned.projections)
+        await _refuse_strangers(settings, await identity(connection))
         codec = Codec(registry)
         projector = Projector.configured(planned, codec, PROJECTOR, settings.worker)
         yield Bench(connection, Unpark(projector, codec, PROJECTOR, names(planned.projections)))
+
+
+async def _refuse_strangers(settings: Settings, database: str) -> None:
+    from sitelog.streams._group import Purpose, refuse_strangers  # noqa: PLC0415 - a list shouldn't wait for it
+    from sitelog.streams.topics import admin_client  # noqa: PLC0415
+
+    purpose = Purpose(PROJECTOR, settings.worker.conflict_policy, database)
+    async with admin_client(settings) as admin:
+        await refuse_strangers(admin, purpose, settings.worker.session_timeout_seconds)
 
 
 def plain(moved: Moved) -> dict[str, Any]:

@@ -162,8 +162,8 @@ def retry(
     """Take the parked events of an entity again, in their order: once the reason is gone, it moves again.
 
     Workers may run meanwhile. Each entity moves on as far as it can; every event is applied once.
-    With --json each is one line. Exits with 0, with 1 if one is still stopped or the one named was not stopped, and
-    with 69 if Postgres can't be reached.
+    With --json each is one line. Exits with 0, with 1 if one is still stopped or the one named was not stopped, with 69
+    if Postgres or Kafka can't be reached, and with 80 if a worker that runs has another conflict policy or database.
     """
     if (entity is None) != everything:
         raise typer.BadParameter("expected either the id of a site or territory, or --all")
@@ -197,8 +197,8 @@ def discard(
 ) -> int:
     """Never apply this event; those behind it are taken again at once. Nothing is deleted: `show` still shows it.
 
-    Exits with 0 even if the entity is stopped by another event now, and with 1, and null as JSON, if the event isn't
-    open.
+    Exits with 0 even if the entity is stopped by another event now, with 1, and null as JSON, if the event isn't open,
+    and as `retry` with 69 and 80.
     """
     return asyncio.run(
         _discard(settings_from(config), Discard(parked_id, datetime.now(UTC), by, reason), as_json=as_json)

@@ -22,7 +22,7 @@ from tests.worker_process import WorkerProcess
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("kafka")]
 
 TOPIC = "customer-sites-events"
-EXIT_BEYOND, EXIT_TOPICS, EXIT_GROUP = 73, 79, 80
+EXIT_UNAVAILABLE, EXIT_BEYOND, EXIT_TOPICS, EXIT_GROUP = 69, 73, 79, 80
 
 READ_ANOTHER_TOPIC = """
 WITH partition AS (
@@ -147,6 +147,27 @@ async def test_a_worker_with_another_conflict_policy_is_refused_and_the_others_g
     assert "expected members with worker.conflict_policy reject, found one with last_write_wins" in said
     assert "end them all first" in said
     assert await worker.answer("/readyz", 200)
+
+
+@pytest.mark.parametrize("arguments", [("retry", "--all"), ("discard", "1", "--reason", "it is no event")])
+async def test_who_moves_parked_events_with_another_conflict_policy_is_refused(
+    rig: Rig, arguments: tuple[str, ...]
+) -> None:
+    await rig.worker(conflict_policy="last_write_wins")
+
+    values = config_values(rig.services, rig.database, conflict_policy="reject")
+    said = await refusal(rig, EXIT_GROUP, values, ("parked", *arguments))
+
+    assert "expected members with worker.conflict_policy reject, found one with last_write_wins" in said
+
+
+async def test_nobody_moves_parked_events_while_kafka_cant_say_who_is_in_the_group(rig: Rig) -> None:
+    values = config_values(rig.services, rig.database)
+    values["kafka_config"]["bootstrap_servers"] = ["127.0.0.1:1"]
+
+    said = await refusal(rig, EXIT_UNAVAILABLE, values, ("parked", "retry", "--all"))
+
+    assert said.startswith("Kafka can't be reached")
 
 
 async def test_a_policy_can_be_changed_once_all_workers_have_ended(rig: Rig) -> None:

@@ -414,6 +414,7 @@ async def test_a_parked_event_is_shown_with_its_bytes(partition: Partition, conf
     assert (unknown.code, unknown.json()) == (1, None)
 
 
+@pytest.mark.usefixtures("kafka")
 async def test_retry_says_what_it_did_and_ends_with_1_while_something_is_stopped(
     partition: Partition, config: Path
 ) -> None:
@@ -433,6 +434,7 @@ async def test_retry_says_what_it_did_and_ends_with_1_while_something_is_stopped
     assert {line["entity_id"]: line["applied"] for line in lines} == {"site-1": 0, "site-2": 1}
 
 
+@pytest.mark.usefixtures("kafka")
 async def test_discarding_records_who_and_why(partition: Partition, config: Path) -> None:
     await partition.feed(event("site_created"), ("site-1", b"no event"), event("site_deleted"))
     (one,) = (await sitelog(config, "parked", "--json")).json()["stopped"]
@@ -453,6 +455,7 @@ async def test_discarding_records_who_and_why(partition: Partition, config: Path
 # What producers write.
 
 
+@pytest.mark.usefixtures("kafka")
 async def test_what_a_producer_has_written_does_nothing_to_a_terminal(partition: Partition, config: Path) -> None:
     wild = "a\x1b[2J\n\u202eb"
     await partition.feed(
