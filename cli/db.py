@@ -17,12 +17,16 @@ def db() -> None:
 
 @app.command()
 def init(config: ConfigOption = None) -> None:
-    """Create schema, read models, roles and grants where they are missing, as database_config.owner."""
+    """Create schema, read models, roles and grants where they are missing, as database_config.owner.
+
+    Where workers can't start before a replay, it says which, and exits with 0 all the same.
+    """
     from sitelog.projections._install import install  # noqa: PLC0415 - `sitelog --help` shouldn't wait for it
 
     settings = settings_from(config)
-    asyncio.run(install(settings))
-    typer.echo(f"{_name(settings)} has what this release needs")
+    due = asyncio.run(install(settings))
+    found = "what this release needs" if due is None else f"this release's tables, but no worker starts: {due}"
+    typer.echo(f"{_name(settings)} has {found}")
 
 
 @app.command()

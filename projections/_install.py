@@ -82,20 +82,22 @@ def owner_of(settings: Settings) -> DatabaseSettings:
     return settings.database_config.primary.model_copy(update={"username": owner.username, "password": owner.password})
 
 
-async def install(settings: Settings, projections: Sequence[Projection[Any]] | None = None) -> None:
+async def install(settings: Settings, projections: Sequence[Projection[Any]] | None = None) -> str | None:
     """Create what is missing in the database: schema, read models, roles, grants. Repeating it changes nothing.
 
-    The read models are those of `load()` unless others are given. All in one transaction, as the owner. Raises
-    ConfigError where the owner lacks rights and Halt where the database is newer than this code or was filled from
-    topics with fewer partitions.
+    Returns which replay workers still wait for, None where they may start. The read models are those of `load()`
+    unless others are given. All in one transaction, as the owner. Raises ConfigError where the owner lacks rights and
+    Halt where the database is newer than this code or was filled from topics with fewer partitions.
     """
+    projections = load() if projections is None else projections
     try:
         async with session(owner_of(settings), application="sitelog db init") as connection:
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-                await _install(connection, settings, load() if projections is None else projections)
+                await _install(connection, settings, projections)
             # Afterwards: who else is to grant something needs roles that are there.
             await refuse_ungranted(connection, settings)
+            return await _replay_due(connection, projections)
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(
             f"database_config.owner {owner_of(settings).username} lacks rights: {error}. It must own the database "
@@ -113,6 +115,14 @@ async def _install(connection: Any, settings: Settings, projections: Sequence[Pr
     for projection in projections:
         await create_table(connection, projection)
     await set_up_roles(connection, settings, projections)
+
+
+async def _replay_due(connection: Any, projections: Sequence[Projection[Any]]) -> str | None:
+    try:
+        await _refuse_unreplayed(connection, projections)
+    except Halt as due:
+        return str(due)
+    return None
 
 
 async def create_table(connection: Any, projection: Projection[Any]) -> None:
@@ -133,6 +143,10 @@ async def create_table(connection: Any, projection: Projection[Any]) -> None:
 async def check(connection: Any, projections: Sequence[Projection[Any]]) -> None:
     """Raise Halt, saying what to do, unless the database has this code's schema, and whole read models in its views."""
     await check_tables(connection, projections)
+    await _refuse_unreplayed(connection, projections)
+
+
+async def _refuse_unreplayed(connection: Any, projections: Sequence[Projection[Any]]) -> None:
     await refuse_incomplete(connection, projections)
     await _refuse_other_version_shown(connection, projections)
 

@@ -15,6 +15,8 @@ from sitelog.projections._read_models import PROJECTOR, built
 from sitelog.projections._registry import load
 from sitelog.streams.errors import Halt
 from sitelog.streams.settings import Settings
+from tests.commands import config_file, sitelog
+from tests.conftest import Services
 
 pytestmark = pytest.mark.services
 
@@ -77,6 +79,20 @@ async def test_a_new_read_model_of_an_existing_log_must_be_replayed_first(
         await check(owner, ALL)
     with pytest.raises(Halt, match=NEW.table):
         await claim(pool, ALL)
+
+
+async def test_init_says_which_replay_is_due(
+    services: Services, database: Settings, pool: asyncpg.Pool, owner: asyncpg.Connection
+) -> None:
+    config = config_file(services, database.database_config.primary.database)
+    await claim(pool, OLD)
+    number = await move(owner, 10)
+    ran = await sitelog(config, "db", "init")
+    assert (ran.code, ran.err) == (0, "")
+    assert f"no worker starts: read models without a part of the log: {NEW.table} lacks 10 events" in ran.out
+    assert f"run `sitelog replay {NEW.name}`" in ran.out
+    await built(owner, [NEW], {number: 10})
+    assert (await sitelog(config, "db", "init")).out.endswith(" has what this release needs\n")
 
 
 async def test_a_replay_up_to_the_position_makes_it_whole(pool: asyncpg.Pool, owner: asyncpg.Connection) -> None:
