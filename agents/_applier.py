@@ -19,7 +19,7 @@ from sitelog.projections._log import seen_before
 from sitelog.projections._slice import Outcome, Slice
 from sitelog.projections._transaction import Projector
 from sitelog.streams._batch import Claim, Place
-from sitelog.streams.errors import Halt
+from sitelog.streams.errors import Halt, reason_of
 
 log = logging.getLogger("sitelog.pipeline")
 
@@ -95,7 +95,7 @@ class Applier:
                 elif isinstance(error, TooMuchAside) or (refused_data(error) and len(part.items) > 1):
                     return await self._divide(claim, part)
                 elif transient(error):
-                    self._progress.failing(part.topic, part.partition, f"Postgres: {error or type(error).__name__}")
+                    self._progress.failing(part.topic, part.partition, f"Postgres: {reason_of(error)}")
                     await patience.wait("database")
                     overlong = overlong + 1 if self._is_overlong(error, began) else 0
                     if overlong >= OVERLONG_TRIES and len(part.items) > 1:

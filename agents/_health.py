@@ -10,7 +10,7 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from sitelog.agents._metrics import Metrics
-from sitelog.streams.errors import UnavailableError
+from sitelog.streams.errors import UnavailableError, reason_of
 
 log = logging.getLogger("sitelog.health")
 
@@ -102,7 +102,7 @@ class HealthServer(Service):
             async with asyncio.timeout(PING_SECONDS_MAX):
                 await self._ping()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with Postgres, the answer is no
-            return [f"Postgres does not answer: {error or type(error).__name__}"]
+            return [f"Postgres does not answer: {reason_of(error)}"]
         return []
 
     async def _metrics_page(self, _: web.Request) -> web.Response:

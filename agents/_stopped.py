@@ -10,6 +10,7 @@ from mode import Service
 
 from sitelog.agents._metrics import Metrics
 from sitelog.projections._look_positions import stopped_entities
+from sitelog.streams.errors import reason_of
 
 log = logging.getLogger("sitelog.stopped")
 
@@ -42,4 +43,4 @@ class StoppedEntities(Service):
             async with asyncio.timeout(LOOK_SECONDS_MAX):
                 self._metrics.stopped(await stopped_entities(self._pool(), self._consumer))
         except Exception as error:  # noqa: BLE001 - no number is worth a worker
-            log.info("stopped entities not counted: %s", error or type(error).__name__)
+            log.info("stopped entities not counted: %s", reason_of(error))

@@ -14,7 +14,7 @@ from sitelog.projections._binary import POSTGRES_DAY_0
 from sitelog.projections._fold import Misplaced
 from sitelog.projections._packed import UnfitValueError
 from sitelog.projections._projection import OWNER
-from sitelog.streams.errors import ConfigError, Park, UnavailableError
+from sitelog.streams.errors import ConfigError, Park, UnavailableError, reason_of
 from sitelog.streams.settings import DatabaseSettings, WorkerSettings, is_loopback
 
 IDLE_SECONDS, INTERVAL_SECONDS, PROBES = 10, 5, 3
@@ -272,7 +272,7 @@ def refusal(database: DatabaseSettings, error: Exception) -> Exception:
         return error
     reached = not isinstance(error, (*UNREACHABLE, asyncpg.InterfaceError))
     problem, advice = ("failed", "Try again") if reached else ("can't be reached", "Is it running?")
-    return UnavailableError(f"{where} {problem}: {error or type(error).__name__}. {advice}")
+    return UnavailableError(f"{where} {problem}: {reason_of(error)}. {advice}")
 
 
 def _of_tls(database: DatabaseSettings, error: Exception) -> str:

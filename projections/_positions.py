@@ -12,7 +12,7 @@ from sitelog.projections._log_partitions import WHY
 from sitelog.projections._projection import Projection
 from sitelog.projections._read_models import names, refuse_incomplete
 from sitelog.streams._batch import Place, Position
-from sitelog.streams.errors import Halt, Retry
+from sitelog.streams.errors import Halt, Retry, reason_of
 from sitelog.streams.topics import EXIT_TOPICS
 
 CLAIM: Final = """
@@ -138,7 +138,7 @@ class PostgresPositions:
                     await refuse_incomplete(connection, self._projections)
         except Exception as error:
             if transient(error):
-                raise Retry(f"Postgres: {error}") from error
+                raise Retry(f"Postgres: {reason_of(error)}") from error
             raise
         if not known:
             raise Halt(

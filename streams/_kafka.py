@@ -9,7 +9,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 
 from sitelog.streams._section import is_loopback
-from sitelog.streams.errors import ConfigError, SitelogError, UnavailableError
+from sitelog.streams.errors import ConfigError, SitelogError, UnavailableError, reason_of
 from sitelog.streams.settings import KafkaSettings, Settings
 
 CONNECT_SECONDS: Final = 10
@@ -123,7 +123,7 @@ def _words(error: Exception) -> str:
         return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return reason_of(error)
 
 
 def _security(kafka: KafkaSettings) -> dict[str, Any]:

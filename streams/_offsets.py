@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from sitelog.streams._kafka import kafka_client_options, start_client
-from sitelog.streams.errors import UnavailableError
+from sitelog.streams.errors import UnavailableError, reason_of
 from sitelog.streams.settings import Settings
 
 _REQUEST_SECONDS: Final = 15
@@ -102,7 +102,7 @@ class Offsets:
         except (KafkaError, OSError, TimeoutError) as error:
             servers = ", ".join(self._settings.kafka_config.bootstrap_servers)
             raise UnavailableError(
-                f"Kafka at {servers} didn't say how far its topics reach: {error or type(error).__name__}. Try again"
+                f"Kafka at {servers} didn't say how far its topics reach: {reason_of(error)}. Try again"
             ) from error
         return {Place(*one): Bounds(first[one], end[one]) for one in there}
 

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 from aiokafka.structs import RecordMetadata
 
 from sitelog.streams._kafka import kafka_client_options, start_client
-from sitelog.streams.errors import Halt, UnavailableError
+from sitelog.streams.errors import Halt, UnavailableError, reason_of
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import EXIT_TOPICS
 
@@ -155,7 +155,7 @@ async def _close(producer: Any) -> None:
             await producer.stop()
             await _end_sender(producer)
     except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("the Kafka producer didn't close cleanly: %s", error or type(error).__name__)
+        log.warning("the Kafka producer didn't close cleanly: %s", reason_of(error))
     finally:
         await producer.client.close()  # what was connected meanwhile
 

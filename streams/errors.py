@@ -46,3 +46,8 @@ class Halt(SitelogError):  # noqa: N818
         """Take what was expected, what was found and what to do; the codes are in docs/operations.md."""
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, or its name where it says nothing, as one for a timeout does."""
+    return str(error) or type(error).__name__

@@ -21,7 +21,7 @@ from aiokafka.errors import (
 
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams._worker_settings import OVERHEAD_BYTES
-from sitelog.streams.errors import Halt, UnavailableError
+from sitelog.streams.errors import Halt, UnavailableError, reason_of
 from sitelog.streams.settings import Settings, TopicSettings
 
 EXIT_TOPICS: Final = 79
@@ -126,7 +126,7 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
     except (KafkaError, OSError, TimeoutError) as error:
         servers = ", ".join(settings.kafka_config.bootstrap_servers)
         raise UnavailableError(
-            f"Kafka at {servers} didn't answer as expected: {error or type(error).__name__}. Try again"
+            f"Kafka at {servers} didn't answer as expected: {reason_of(error)}. Try again"
         ) from error
     finally:
         await admin.close()

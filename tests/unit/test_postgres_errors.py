@@ -44,3 +44,7 @@ def test_what_postgres_itself_answers_is_told_as_it_is(error: Exception) -> None
     told = refusal(DATABASE, error)
     assert isinstance(told, UnavailableError)
     assert str(told) == f"{WHERE} failed: full. Try again"
+
+
+def test_an_error_that_says_nothing_is_told_by_its_name() -> None:
+    assert str(refusal(DATABASE, TimeoutError())) == f"{WHERE} can't be reached: TimeoutError. Is it running?"
