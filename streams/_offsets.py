@@ -107,7 +107,10 @@ class Offsets:
         return {Place(*one): Bounds(first[one], end[one]) for one in there}
 
     async def append_times(self, spots: Collection[Spot]) -> dict[Spot, datetime]:
-        """Return when these records were appended, or the first ones after them; without those not read in 3 s."""
+        """Return when these records were appended, or the first ones after them.
+
+        Those are left out that aren't read in 3 s, or whose time is none of the years 1 to 9999.
+        """
         found: dict[Spot, datetime] = {}
         left = set(spots)
         try:
@@ -128,5 +131,6 @@ class Offsets:
         missing = set(turn)
         while missing:
             for partition, records in (await self._consumer.getmany(*missing, timeout_ms=500)).items():
-                found[turn[partition]] = _EPOCH + timedelta(milliseconds=records[0].timestamp)
+                with suppress(OverflowError):  # a producer may send any number
+                    found[turn[partition]] = _EPOCH + timedelta(milliseconds=records[0].timestamp)
                 missing.discard(partition)
