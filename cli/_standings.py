@@ -27,6 +27,14 @@ async def look_at_lag(connection: Any, offsets: Offsets, settings: Settings, con
     )
     now = datetime.now(UTC)
     return [
-        lag(one[0], one[1], standing=standings.get(one), bounds=bounds.get(one[1]), times=times, now=now)
+        lag(
+            one[0],
+            one[1],
+            standing=standings.get(one),
+            bounds=bounds.get(one[1]),
+            exists=one[1] in bounds,
+            times=times,
+            now=now,
+        )
         for one in everywhere
     ]

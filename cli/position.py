@@ -20,7 +20,7 @@ from sitelog.projections._look_positions import Change, Standing, changes, posit
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.projections._reposition import Reposition, reposition, see
 from sitelog.streams._offsets import Bounds, Offsets, Place
-from sitelog.streams.errors import ConfigError
+from sitelog.streams.errors import ConfigError, UnavailableError
 from sitelog.streams.settings import Settings
 
 CHANGES_SHOWN: Final = 20
@@ -103,10 +103,7 @@ def move(  # noqa: PLR0917 - typer's arguments and options
 async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str, str], *, confirmed: bool) -> None:
     owner = owner_of(settings)
     consumer, by, reason = who
-    async with Offsets(settings) as offsets:
-        bounds = (await offsets.bounds([place])).get(place)
-    if bounds is None:
-        raise ConfigError(f"Kafka has no {place.topic}[{place.partition}]: `sitelog lag` lists what it has")
+    bounds = await _bounds(settings, place)
     offset = offset_of(text, place, bounds)
     where = f"{consumer} in {place.topic}[{place.partition}]"
     seen = None
@@ -123,6 +120,17 @@ async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str
     if confirmed:
         _say(where, before, offset, bounds)
     typer.echo("A worker that held the partition is fenced: restart it, or it ends with 75 by itself")
+
+
+async def _bounds(settings: Settings, place: Place) -> Bounds:
+    async with Offsets(settings) as offsets:
+        known = await offsets.bounds([place])
+    if place not in known:
+        raise ConfigError(f"Kafka has no {place.topic}[{place.partition}]: `sitelog lag` lists what it has")
+    bounds = known[place]
+    if bounds is None:
+        raise UnavailableError(f"{place.topic}[{place.partition}] has no leader: are its brokers running?")
+    return bounds
 
 
 def _say(where: str, before: int | None, offset: int, bounds: Bounds) -> None:

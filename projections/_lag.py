@@ -13,8 +13,8 @@ class Lag:
     """One consumer in one partition.
 
     `position` is None where nobody has claimed the partition yet, `end`, `events` and `seconds` where Kafka has no
-    such partition. `seconds` is the age of the oldest event that isn't applied, 0 where there is none. `problem` says
-    what keeps a worker from going on there.
+    such partition, or no leader of it. `seconds` is the age of the oldest event that isn't applied, 0 where there is
+    none. `problem` says what keeps a worker from going on there.
     """
 
     consumer: str
@@ -60,12 +60,14 @@ def lag(
     *,
     standing: Standing | None,
     bounds: Bounds | None,
+    exists: bool,
     times: Mapping[Spot, datetime],
     now: datetime,
 ) -> Lag:
-    """Compare a position with the topic. `times` says when records were appended, as far as that is known.
+    """Compare a position with the topic, whose partition that `exists` without `bounds` has no leader.
 
-    Where it isn't, the time since the last event was applied stands in for the age of the next one.
+    `times` says when records were appended, as far as that is known. Where it isn't, the time since the last event
+    was applied stands in for the age of the next one.
     """
     position = None if standing is None else standing.next_offset
     oldest = unapplied(standing, bounds)
@@ -80,7 +82,7 @@ def lag(
         seconds=None if bounds is None else _seconds(place, oldest, standing, times, now),
         owner=None if standing is None else standing.owner,
         parked_entities=0 if standing is None else standing.parked_entities,
-        problem=_problem(position, bounds),
+        problem=_problem(position, bounds, exists=exists),
     )
 
 
@@ -115,9 +117,9 @@ def _seconds(
     return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
-def _problem(position: int | None, bounds: Bounds | None) -> str | None:
+def _problem(position: int | None, bounds: Bounds | None, *, exists: bool) -> str | None:
     if bounds is None:
-        return "Kafka has no such partition"
+        return "no leader: are its brokers running?" if exists else "Kafka has no such partition"
     if position is None:
         return f"never claimed, and the topic begins at {bounds.first}" if bounds.first > 0 else None
     if position < bounds.first:

@@ -83,8 +83,8 @@ class Offsets:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._consumer.stop()
 
-    async def bounds(self, places: Collection[Place]) -> dict[Place, Bounds]:
-        """Return the bounds of those partitions that exist, as the brokers say them now.
+    async def bounds(self, places: Collection[Place]) -> dict[Place, Bounds | None]:
+        """Return the bounds of those partitions that exist, as the brokers say them now: None where one has no leader.
 
         Raises UnavailableError where Kafka doesn't answer.
         """
@@ -93,18 +93,22 @@ class Offsets:
                 # Asking for a topic by name would create it where brokers do that on demand.
                 cluster = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001
                 there = [
-                    TopicPartition(*place)
-                    for place in places
-                    if place.partition in (cluster.partitions_for_topic(place.topic) or ())
+                    place for place in places if place.partition in (cluster.partitions_for_topic(place.topic) or ())
                 ]
-                first = await self._consumer.beginning_offsets(there)
-                end = await self._consumer.end_offsets(there)
+                # To ask for one without a leader is to wait for its election, as long as that takes.
+                led = [
+                    TopicPartition(*place)
+                    for place in there
+                    if place.partition in cluster.available_partitions_for_topic(place.topic)
+                ]
+                first = await self._consumer.beginning_offsets(led)
+                end = await self._consumer.end_offsets(led)
         except (KafkaError, OSError, TimeoutError) as error:
             servers = ", ".join(self._settings.kafka_config.bootstrap_servers)
             raise UnavailableError(
                 f"Kafka at {servers} didn't say how far its topics reach: {reason_of(error)}. Try again"
             ) from error
-        return {Place(*one): Bounds(first[one], end[one]) for one in there}
+        return dict.fromkeys(there) | {Place(*one): Bounds(first[one], end[one]) for one in led}
 
     async def append_times(self, spots: Collection[Spot]) -> dict[Spot, datetime]:
         """Return when these records were appended, or the first ones after them.

@@ -45,8 +45,15 @@ def standing(next_offset: int, **changed: object) -> Standing:
     return Standing(**(values | changed))  # type: ignore[arg-type]
 
 
-def behind(position: Standing | None, bounds: Bounds | None, times: dict[Spot, datetime] | None = None) -> Lag:
-    return lag("projector", PLACE, standing=position, bounds=bounds, times=times or {}, now=NOW)
+def behind(
+    position: Standing | None,
+    bounds: Bounds | None,
+    times: dict[Spot, datetime] | None = None,
+    *,
+    exists: bool = False,
+) -> Lag:
+    exists = exists or bounds is not None
+    return lag("projector", PLACE, standing=position, bounds=bounds, exists=exists, times=times or {}, now=NOW)
 
 
 # Lag.
@@ -89,6 +96,13 @@ def test_what_keeps_a_worker_from_going_on_is_a_problem(
     position: Standing | None, bounds: Bounds | None, problem: str
 ) -> None:
     assert behind(position, bounds).problem == problem
+
+
+def test_a_partition_without_a_leader_is_a_problem_though_nothing_is_known_of_what_it_has() -> None:
+    one = behind(standing(3), None, exists=True)
+    assert (one.end, one.events, one.seconds) == (None, None, None)
+    assert one.problem == "no leader: are its brokers running?"
+    assert totals([one])[0].exceeds(None, None)
 
 
 @pytest.mark.parametrize(

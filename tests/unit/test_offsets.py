@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.protocol.metadata import MetadataResponse_v1
 
-from sitelog.streams._offsets import Offsets, Spot
+from sitelog.streams._offsets import Bounds, Offsets, Place, Spot
 from sitelog.streams.settings import Settings
 
 SECONDS = 1_763_000_000
@@ -23,6 +25,20 @@ class Consumer:
 
     def __init__(self, timestamps: dict[TopicPartition, int]) -> None:
         self._timestamps = timestamps
+        self._client = self
+
+    async def fetch_all_metadata(self) -> ClusterMetadata:
+        cluster = ClusterMetadata()
+        partitions = [(5 if leader < 0 else 0, number, leader, [1], []) for number, leader in enumerate((1, -1, 1))]
+        cluster.update_metadata(MetadataResponse_v1([(1, "broker", 9092, None)], 1, [(0, "topic", False, partitions)]))
+        return cluster
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        assert TopicPartition("topic", 1) not in partitions, "aiokafka asks again until it has a leader"
+        return dict.fromkeys(partitions, 3)
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 9)
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         pass
@@ -40,6 +56,15 @@ def asking(consumer: Any) -> Offsets:
     offsets._consumer = consumer
     offsets._settings = Settings.model_construct()
     return offsets
+
+
+async def test_a_partition_without_a_leader_hides_none_of_the_others() -> None:
+    asked = [Place("topic", number) for number in range(4)] + [Place("no-topic", 0)]
+    assert await asking(Consumer({})).bounds(asked) == {
+        Place("topic", 0): Bounds(3, 9),
+        Place("topic", 1): None,
+        Place("topic", 2): Bounds(3, 9),
+    }
 
 
 @pytest.mark.parametrize("timestamp", [SECONDS * 1_000_000, SECONDS * 1_000_000_000, -(1 << 63)])
