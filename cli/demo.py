@@ -36,7 +36,7 @@ def demo(folder: DirOption = DEFAULT_DIR, changes: ChangesOption = 50_000) -> No
 
     Everything is left running. Repeating it sends the same events again, and the log stays as it is.
     """
-    console = Terminal()
+    console = Terminal(width_elsewhere=80)
     began = time.monotonic()
     console.rule("1. Kafka, Postgres and a worker")
     stack = Stack(folder, os.environ, typer.echo)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -23,8 +23,6 @@ from sitelog.projections._look import looking
 from sitelog.projections._read_models import PROJECTOR
 from sitelog.streams._offsets import Offsets
 from sitelog.streams.settings import Settings
-
-OWNER_WIDTH_MIN: Final = 9
 
 app = typer.Typer(help="Show how far each consumer is behind, in events and in seconds.")
 
@@ -126,13 +124,13 @@ def _table(total: Total, lags: Sequence[Lag]) -> Table:
     grid = Table(
         title=text(total.consumer), title_justify="left", box=SIMPLE_HEAD, show_footer=True, padding=(0, 1, 0, 0)
     )
-    grid.add_column("partition", "all", no_wrap=True)
-    grid.add_column("position", justify="right", no_wrap=True)
-    grid.add_column("end", justify="right", no_wrap=True)
-    grid.add_column("behind", number(total.events), justify="right", no_wrap=True)
-    grid.add_column("oldest", age(total.seconds), justify="right", no_wrap=True)
-    grid.add_column("parked", number(total.parked_entities), justify="right", no_wrap=True)
-    grid.add_column("owner", overflow="fold", min_width=OWNER_WIDTH_MIN)
+    grid.add_column("partition", "all", overflow="fold")
+    grid.add_column("position", justify="right", overflow="fold")
+    grid.add_column("end", justify="right", overflow="fold")
+    grid.add_column("behind", number(total.events), justify="right", overflow="fold")
+    grid.add_column("oldest", age(total.seconds), justify="right", overflow="fold")
+    grid.add_column("parked", number(total.parked_entities), justify="right", overflow="fold")
+    grid.add_column("owner", overflow="fold")
     for one in lags:
         grid.add_row(
             text(f"{one.topic}[{one.partition}]"),

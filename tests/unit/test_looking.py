@@ -177,6 +177,32 @@ async def test_a_watch_shows_totals_and_problems_each_time_however_low_the_scree
     assert ("\x1b" in shown) is is_terminal
 
 
+NAME = "sitelog-projector-0.sitelog-projector.sitelog.svc:12345"
+WIDE = Lag("projector", "customer-sites-events", 12, 12_345_678, 98_765_432, 86_419_754, 90.0, NAME, 12_345, None)
+WIDE_CELLS = ("customer-sites-events[12]", "12,345,678", "98,765,432", "86,419,754", "90", "s", "12,345", NAME)
+
+
+def lag_on(**screen: object) -> str:
+    """Show a lag with large numbers and long names, and return what is on that screen."""
+    terminal = Terminal(file=StringIO(), **screen)
+    terminal.print(lag_command.tables([WIDE]))
+    return terminal.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_where_there_is_no_terminal_a_lag_is_as_wide_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert list(WIDE_CELLS) in [row.split() for row in lag_on().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_that_is_too_narrow_for_a_lag_folds_it_and_cuts_nothing(width: int) -> None:
+    shown = lag_on(force_terminal=True, color_system=None, width=width)
+    assert all(len(row) <= width for row in shown.splitlines())
+    cells = shown.partition("─\x20\n")[2].partition("all")[0]
+    assert sorted("".join(cells.split())) == sorted("".join(WIDE_CELLS))
+    assert width < 80 or all(number in cells for number in WIDE_CELLS[1:4])
+
+
 # Words.
 
 
