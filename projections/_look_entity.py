@@ -36,6 +36,12 @@ WHERE c.entity_id = $1 AND p.topic = ANY($2)
 ORDER BY c.log_partition, c.log_seq, c.projection, c.field
 """
 
+COLUMNS: Final = """
+SELECT attname::text
+FROM pg_attribute
+WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+"""
+
 OWNER: Final = """
 SELECT territory_id, valid_from, valid_until, reason, approved_by
 FROM public.territory_assignments
@@ -144,10 +150,15 @@ async def _count(connection: Any, parts: Sequence[Stretch], entity_id: str) -> i
 
 
 async def _rows(connection: Any, projection: Projection[Any], entity_id: str) -> list[dict[str, Any]]:
+    # While a release is rolled out, the view may show another version, or not be there: what there is, is told.
+    found = {column for (column,) in await connection.fetch(COLUMNS, f"public.{projection.name}")}
+    if projection.key[0] not in found:
+        return []
     # Names come from a read model's file, checked to be identifiers; the value is a parameter.
-    columns = ", ".join([*projection.columns, *SHOWN])
-    query = f"SELECT {columns} FROM public.{projection.name} WHERE {projection.key[0]} = $1 "  # noqa: S608
-    rows = await connection.fetch(query + f"ORDER BY {', '.join(projection.key)}", entity_id)
+    columns = ", ".join(column for column in (*projection.columns, *SHOWN) if column in found)
+    order = ", ".join(column for column in projection.key if column in found)
+    query = f"SELECT {columns} FROM public.{projection.name} WHERE {projection.key[0]} = $1 ORDER BY {order}"  # noqa: S608
+    rows = await connection.fetch(query, entity_id)
     documents = {column for column, (kind, _) in projection.columns.items() if kind == "jsonb"}
     return [
         {

@@ -119,6 +119,26 @@ async def test_only_the_first_parked_events_are_told_and_how_many_there_are(
     assert (told["parked_events"], [one["kafka_offset"] for one in told["parked"]]) == (2, [5])
 
 
+async def test_a_site_is_told_from_views_that_another_release_has_made(
+    partition: Partition, config: Path, services: Services, database: Settings
+) -> None:
+    await feed_a_life(partition)
+    superuser = await connect_as_superuser(services.state, database.database_config.primary.database)
+    try:
+        await superuser.execute("ALTER VIEW public.customer_sites RENAME parking_capacity TO parking_places")
+        await superuser.execute("ALTER VIEW public.contacts RENAME TO people")
+    finally:
+        await superuser.close()
+    told = (await sitelog(config, "site", "site-1", "--json")).json()
+    assert told["rows"]["contacts"] == []
+    assert [row["territory_id"] for row in told["rows"]["territory_assignments"]] == ["mid-atlantic", "north-east"]
+    (site,) = told["rows"]["customer_sites"]
+    assert site["site_name"] == "New Name"
+    assert "parking_capacity" not in site
+    assert (told["events"], len(told["parked"])) == (5, 2)
+    assert "5 events" in (await sitelog(config, "site", "site-1")).out
+
+
 async def test_an_unknown_site_is_a_no(partition: Partition, config: Path) -> None:
     await feed_a_life(partition)
     for arguments in (("site", "site-2"), ("site", "site-2", "--json"), ("site", "site-2", "--at", "2026-03-01")):
