@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams.errors import Halt, UnavailableError, reason_of
@@ -57,6 +59,7 @@ class Producer:
         except BaseException:
             await _close_now(producer)
             raise
+        _retire_when_refused(producer)
         # Not before: who shares this one would ask after a sender that isn't there yet.
         self._producer = producer
 
@@ -82,8 +85,9 @@ class Producer:
             before()
             try:
                 future: asyncio.Future[RecordMetadata] = await producer.send(topic, value, key, headers=headers)
-            except KafkaTimeoutError:
-                # The buffer stayed full: this record wasn't taken, so that taking it again keeps the order.
+            except (KafkaTimeoutError, ProducerClosed):
+                # The buffer stayed full, or the producer was retired meanwhile: this record wasn't taken, so that
+                # taking it again keeps the order.
                 continue
             return future
 
@@ -108,13 +112,21 @@ class Producer:
         async with self._replacing:
             if self._is_dead():  # still: another task may have been here first
                 log.warning("the Kafka producer failed, and is replaced")
+                await self._settle()
                 await self.abandon()
                 await self.start()
 
+    async def _settle(self) -> None:
+        """Let a retired producer end what it has for other partitions."""
+        if self._producer is not None and not _has_ended(self._producer):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS_MAX):
+                    await self._producer.flush()
+
     def _is_dead(self) -> bool:
         """Tell whether every further send would fail, as after a gap in the idempotent sequence."""
-        # aiokafka has no other word for it.
-        return self._producer is None or self._producer._sender.sender_task.done()  # noqa: SLF001
+        producer = self._producer
+        return producer is None or _has_ended(producer) or producer._message_accumulator._closed  # noqa: SLF001
 
     async def _require(self, topic: str) -> None:
         """Raise Halt for a topic that isn't there; aiokafka would wait for it, and some brokers create it."""
@@ -134,6 +146,38 @@ class Producer:
                     EXIT_TOPICS,
                 )
             await asyncio.sleep(_TOPIC_POLL_SECONDS)
+
+
+def _retire_when_refused(producer: Any) -> None:
+    """Let it take no record any more once Kafka has refused a batch: every later one of that partition is refused too.
+
+    aiokafka has counted the batch in the idempotent sequence by then. It tells only who waits for an event that was in
+    the batch, which may be nobody any more.
+    """
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    append_batch = accumulator._append_batch  # noqa: SLF001
+
+    def watched(builder: Any, partition: TopicPartition) -> Any:
+        batch = append_batch(builder, partition)
+        batch.future.add_done_callback(partial(_retire, accumulator, partition))
+        return batch
+
+    accumulator._append_batch = watched  # noqa: SLF001
+
+
+def _retire(accumulator: Any, partition: TopicPartition, sent: "asyncio.Future[RecordMetadata]") -> None:
+    if sent.exception() is None:
+        return
+    accumulator._closed = True  # noqa: SLF001
+    # A broker that knows nothing of this producer yet would take what waits behind: in the log before what was refused.
+    for batch in accumulator._batches.pop(partition, ()):  # noqa: SLF001
+        batch.drain_ready()  # who waits for room in it goes to the next producer
+        batch.failure(ProducerClosed())
+
+
+def _has_ended(producer: Any) -> bool:
+    # aiokafka has no other word for it.
+    return bool(producer._sender.sender_task.done())  # noqa: SLF001
 
 
 async def _close_now(producer: Any) -> None:

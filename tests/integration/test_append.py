@@ -17,7 +17,7 @@ from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.append import _YIELD_EVERY, Appended, Appender, EventTooLarge, NotAcknowledged
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import Halt, UnavailableError
-from sitelog.streams.events import SiteDeleted
+from sitelog.streams.events import SiteDeleted, TerritoryDeleted
 from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import create_topics
@@ -51,6 +51,15 @@ def deleted(site_id: str, reason: str = "") -> SiteDeleted:
     return SiteDeleted(site_id=site_id, reason=reason)
 
 
+def ended(territory_id: str, reason: str) -> TerritoryDeleted:
+    return TerritoryDeleted(territory_id=territory_id, reason=reason)
+
+
+def too_large(territory_id: str) -> TerritoryDeleted:
+    """For a broker; of the topic that no test lets take more."""
+    return ended(territory_id, os.urandom(1_500_000).hex())
+
+
 def changes(prefix: str, sites: int, each: int) -> Iterator[SiteDeleted]:
     for number in range(each):
         for site in range(sites):
@@ -67,6 +76,13 @@ async def reasons_by_site(settings: Settings, prefix: str) -> dict[str, list[str
         assert record.key.decode() == event.site_id
         reasons[event.site_id].append(event.reason or "")
     return reasons
+
+
+async def reasons_of_territory(settings: Settings, territory_id: str) -> list[str | None]:
+    events: list[Any] = [
+        Codec().decode(record.value).event for record in await records_of(settings, "territory-events", territory_id)
+    ]
+    return [event.reason for event in events]
 
 
 async def test_an_appended_event_is_where_appended_says(kafka_settings: Settings, prefix: str) -> None:
@@ -140,14 +156,45 @@ async def test_the_largest_event_that_is_taken_arrives(kafka_settings: Settings,
 async def test_where_the_broker_takes_smaller_ones_than_configured_the_event_and_its_place_are_named(
     kafka_settings: Settings, prefix: str
 ) -> None:
-    # Of the topic that no test lets take more.
-    large = example("territory_deleted", territory_id=prefix, reason=os.urandom(1_500_000).hex())
+    large = too_large(prefix)
     events = [deleted(f"{prefix}a", "first"), large, deleted(f"{prefix}a", "third")]
     async with Appender(limited(kafka_settings, event_bytes_max=4 * 1_048_576)) as appender:
         with pytest.raises(EventTooLarge, match=f"{large.event_id} of .* Raise its max.message.bytes") as refused:
             await appender.append_many(events)
     assert refused.value.position == 1
     assert "first" in (await reasons_by_site(kafka_settings, prefix))[f"{prefix}a"]
+
+
+async def test_what_comes_after_an_event_that_the_broker_refused_is_taken_again(
+    kafka_settings: Settings, prefix: str
+) -> None:
+    async with Appender(limited(kafka_settings, event_bytes_max=4 * 1_048_576)) as appender:
+        await appender.append(ended(prefix, "before"))
+        with pytest.raises(EventTooLarge):
+            await appender.append(too_large(prefix))
+        await appender.append(ended(prefix, "after"))
+        await appender.append_many([ended(prefix, "many")])
+    assert await reasons_of_territory(kafka_settings, prefix) == ["before", "after", "many"]
+
+
+async def test_what_waits_behind_an_event_that_the_broker_refused_is_not_sent(
+    kafka_settings: Settings, prefix: str
+) -> None:
+    async with Appender(limited(kafka_settings, event_bytes_max=4 * 1_048_576, batch_bytes=2_048)) as appender:
+        with pytest.raises(EventTooLarge) as refused:
+            await appender.append_many([too_large(prefix), *(ended(prefix, "behind") for _ in range(_YIELD_EVERY))])
+        assert refused.value.position == 0
+        await appender.append(ended(prefix, "after"))
+    assert await reasons_of_territory(kafka_settings, prefix) == ["after"]
+
+
+async def test_a_refused_event_fails_none_of_another_partition(kafka_settings: Settings, prefix: str) -> None:
+    others = list(changes(prefix, sites=20, each=20))
+    async with Appender(limited(kafka_settings, event_bytes_max=4 * 1_048_576, batch_bytes=2_048)) as appender:
+        answers = await asyncio.gather(*map(appender.append, [too_large(prefix), *others]), return_exceptions=True)
+    assert isinstance(answers[0], EventTooLarge)
+    assert {type(answer) for answer in answers[1:]} == {Appended}
+    assert len(await records_of(kafka_settings, SITES, prefix)) == len(others)
 
 
 async def test_so_is_the_place_of_one_that_is_larger_than_configured(kafka_settings: Settings, prefix: str) -> None:
