@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,7 @@ class Producer:
         self._compression = None if compression in _UNCOMPRESSED else compression
         self._producer: Any = None
         self._topics: set[str] = set()
+        self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._replacing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -78,8 +80,9 @@ class Producer:
         there, and aiokafka's errors. `before` is called when nothing is waited for any more, and may raise: what was
         sent before has failed by then if its producer has.
         """
-        if topic not in self._topics:
-            await self._require(topic)
+        async with self._gates[topic]:  # also who needn't ask any more: not before those who wait
+            if topic not in self._topics:
+                await self._require(topic)
         while True:
             producer = await self._living()
             before()
@@ -137,6 +140,8 @@ class Producer:
             except KafkaError as error:
                 raise UnavailableError(f"Kafka didn't answer as expected: {error}. Try again") from error
             if topic in metadata.topics():
+                # So that nobody's first send waits for what another one's needn't any more.
+                await (await self._living()).partitions_for(topic)
                 self._topics.add(topic)
                 return
             if monotonic() > until:

@@ -131,6 +131,22 @@ async def test_any_number_of_tasks_may_share_an_appender(kafka_settings: Setting
     assert len(await reasons_by_site(kafka_settings, prefix)) == 100
 
 
+async def test_tasks_that_append_first_of_all_keep_their_order(kafka_settings: Settings, prefix: str) -> None:
+    async with Appender(kafka_settings) as appender:
+        [producer] = appender._producers.values()
+        client = producer._producer.client
+        fetch = client.fetch_all_metadata
+
+        async def fetch_slowly() -> Any:
+            client.fetch_all_metadata = fetch
+            await asyncio.sleep(0.5)
+            return await fetch()
+
+        client.fetch_all_metadata = fetch_slowly
+        await asyncio.gather(*(appender.append(deleted(f"{prefix}a", str(number))) for number in range(3)))
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["0", "1", "2"]}
+
+
 async def test_an_event_that_is_too_large_is_refused_with_both_sizes(kafka_settings: Settings, prefix: str) -> None:
     event = deleted(f"{prefix}a", "x" * 5_000_000)
     async with Appender(kafka_settings) as appender:
