@@ -54,6 +54,10 @@ class EventLines:
         """Return the line of the event before which `position` others were yielded, if it hasn't been forgotten."""
         return self._numbers[position - self._forgotten]
 
+    def first_missing(self) -> int | None:
+        """Return the line of the first event that hasn't arrived, None where all that were yielded have."""
+        return self.number_of(self.settled) if self.settled < self._forgotten + len(self._numbers) else None
+
     async def events(self) -> AsyncIterator[Event]:
         """Yield each line's event, without waiting for the next line's bytes.
 

@@ -20,7 +20,7 @@ from sitelog.cli._reading_progress import ReadingProgress
 from sitelog.cli._run import EXIT_NO
 from sitelog.streams.append import Appender, EventTooLarge, NotAcknowledged, record_of
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import ConfigError, UnavailableError
+from sitelog.streams.errors import ConfigError, Halt, UnavailableError
 from sitelog.streams.settings import AppendSettings, Settings
 
 app = typer.Typer()
@@ -40,7 +40,10 @@ DryRunOption = Annotated[
 
 @dataclass(slots=True)
 class Summary:
-    """What came of it. `appended` counts what Kafka has acknowledged; in a dry run, what it would be given."""
+    """What came of it. `appended` counts what Kafka has acknowledged before the first event that it hasn't.
+
+    In a dry run it is what Kafka would be given.
+    """
 
     appended: int = 0
     bad_lines: int = 0
@@ -121,16 +124,25 @@ async def _append(lines: EventLines, told: Callable[[int], None], settings: Sett
     try:
         async with Appender(settings) as appender:
             await appender.append_many(lines.events(), told)
-    except NotAcknowledged as error:
+    except asyncio.CancelledError:
+        if lines.first_missing() is not None:
+            for line in _where_to_go_on(lines, "expected Kafka's acknowledgement, got interrupted").splitlines():
+                lines.report(line)
+        raise
+    except (NotAcknowledged, UnavailableError) as error:
         raise UnavailableError(_where_to_go_on(lines, error)) from error
-    except EventTooLarge as error:
+    except (EventTooLarge, ConfigError) as error:
         raise ConfigError(_where_to_go_on(lines, error)) from error
+    except Halt as error:
+        raise Halt(_where_to_go_on(lines, error), error.exit_code) from error
 
 
-def _where_to_go_on(lines: EventLines, error: NotAcknowledged | EventTooLarge) -> str:
-    line = lines.number_of(error.position)
+def _where_to_go_on(lines: EventLines, problem: object) -> str:
+    line = lines.first_missing()
+    if line is None:  # nothing was read yet
+        return str(problem)
     return (
-        f"{lines.name}:{line}: {error}\nAppend again from line {line} on; a line without event_id gets another "
+        f"{lines.name}:{line}: {problem}\nAppend again from line {line} on; a line without event_id gets another "
         "one each time, and may then be twice in the log"
     )
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from typing import NamedTuple
 
 from aiokafka.errors import KafkaError
@@ -112,8 +113,9 @@ class Flight:
         return MissingError(self._missing(reason, event))
 
     def end(self) -> None:
-        """Tell how many are acknowledged, and wait for no other."""
-        acknowledged = self.sent - sum(not _is_acknowledged(future) for _, future in self._unsettled)
+        """Tell how many are acknowledged before the first one that isn't, and wait for no other."""
+        further = takewhile(_is_acknowledged, (future for _, future in self._unsettled))
+        acknowledged = self.sent - len(self._unsettled) + sum(1 for _ in further)
         if self._told != acknowledged:
             self._tell(acknowledged)
         for _, future in self._unsettled:

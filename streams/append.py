@@ -128,10 +128,10 @@ class Appender:
     ) -> int:
         """Append events in their order, and return how many were acknowledged: all of them.
 
-        Reads `events` only as fast as Kafka takes them. `progress` is told every now and then how many are
-        acknowledged. Raises what `append` raises, for the oldest event that isn't acknowledged: all before it are in
-        the log, those after it may be or not, and who goes on begins with it. An asynchronous source that makes wait
-        is cancelled for it.
+        Reads `events` only as fast as Kafka takes them. `progress` is told every now and then, and however it ends, how
+        many are acknowledged before the first one that isn't. Raises what `append` raises, for the oldest event that
+        isn't acknowledged: all before it are in the log, those after it may be or not, and who goes on begins with it.
+        An asynchronous source that makes wait is cancelled for it.
         """
         limits = self._limits
         flight = Flight(limits.delivery_timeout_seconds, limits.in_flight_max, progress or (lambda _: None))

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
+from aiokafka.admin import AIOKafkaAdminClient
 
 from sitelog.deploy._configuration import configuration
+from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.codec import Codec
 from sitelog.streams.examples import example
 from sitelog.streams.json_lines import line_of
 from sitelog.streams.settings import Settings
-from sitelog.streams.topics import create_topics
+from sitelog.streams.topics import EXIT_TOPICS, create_topics
 from tests.frozen_broker import frozen_broker
 from tests.reading import records_of
 
@@ -167,4 +169,46 @@ async def test_an_outage_names_the_line_to_resume_at(
     first, second = err.splitlines()
     assert first.startswith(f"error: stdin:3: site_deleted {json.loads(lines[0])['event_id']} of ")
     assert "so may 9 after it" in first
+    assert second.startswith("error: Append again from line 3 on; a line without event_id ")
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+async def test_who_interrupts_it_in_an_outage_learns_the_line_to_resume_at(
+    told: signal.Signals, services: Any, config: Path, kafka_settings: Settings, prefix: str
+) -> None:
+    process = await started(config, folder=config.parent)
+    assert process.stdin is not None
+    process.stdin.write(f"{line(prefix, 'before')}\n\n".encode())
+    async with asyncio.timeout(60):
+        while await reasons(kafka_settings, prefix) != ["before"]:
+            pass
+    async with frozen_broker(services):
+        process.stdin.write("".join(f"{line(prefix, str(number))}\n" for number in range(50)).encode())
+        await asyncio.sleep(1)
+        process.send_signal(told)
+        code, out, err = await finished(process)
+    assert code == 128 + told
+    assert out.startswith("1 event appended in ")
+    first, second = err.splitlines()
+    assert first == "stdin:3: expected Kafka's acknowledgement, got interrupted"
+    assert second.startswith("Append again from line 3 on; a line without event_id ")
+
+
+async def test_a_topic_that_is_missing_for_a_later_line_names_the_line_to_resume_at(
+    config: Path, kafka_settings: Settings, prefix: str, tmp_path: Path
+) -> None:
+    territory = line_of(example("territory_deleted", territory_id=prefix))
+    admin = AIOKafkaAdminClient(**kafka_client_options(kafka_settings))
+    await admin.start()
+    try:
+        await admin.delete_topics(["territory-events"])
+        process = await started(config, folder=tmp_path)
+        code, out, err = await finished(process, "\n".join([line(prefix, "first"), "", territory]))
+    finally:
+        await admin.close()
+        await create_topics(kafka_settings)
+    assert code == EXIT_TOPICS
+    assert out.startswith("1 event appended in ")
+    first, second = err.splitlines()
+    assert first.startswith("error: stdin:3: expected the topic territory-events, ")
     assert second.startswith("error: Append again from line 3 on; a line without event_id ")

@@ -118,9 +118,13 @@ async def test_an_event_s_line_is_known_until_it_has_arrived(tmp_path: Path) -> 
     await anext(events)
     assert [lines.number_of(position) for position in range(2)] == [1, 4]
     lines.settled = 1
+    assert lines.first_missing() == 4
     async for _ in events:
         lines.settled += 1
     assert lines.number_of(3) == 7
+    assert lines.first_missing() == 7
+    lines.settled += 1
+    assert lines.first_missing() is None
 
 
 async def test_line_numbers_fill_no_memory(tmp_path: Path) -> None:

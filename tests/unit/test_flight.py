@@ -89,6 +89,14 @@ async def test_all_that_is_acknowledged_is_told(flight: Flight, told: list[int])
     assert told[-1] == 3
 
 
+async def test_what_is_told_at_the_end_has_no_gap(flight: Flight, told: list[int]) -> None:
+    _, answers = flying(flight, 5)
+    for answered in (0, 1, 3, 4):
+        answers[answered].set_result(ACKNOWLEDGED)
+    flight.end()
+    assert told == [2]
+
+
 async def test_what_is_not_acknowledged_ends_a_block_that_waits_for_something_else(flight: Flight) -> None:
     [event], _ = flying(flight, 1)
 
