@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -52,6 +53,18 @@ class SchemaRegistrySettings(Section):
     password: Secret | None = None
     # Milliseconds for one request; a schema is asked for once, so waiting longer only hides an outage.
     timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5_000
+
+    @field_validator("url")
+    @classmethod
+    def _has_host(cls, value: str) -> str:
+        try:
+            address = urlsplit(value)
+            valid = bool(address.hostname) and address.port != 0
+        except ValueError:  # a port that is no number, a bracket that is open
+            valid = False
+        if not valid:
+            raise ValueError(f"expected http://host:port or https://host:port, got {value}")
+        return value
 
 
 class KafkaSettings(Section):

@@ -15,7 +15,7 @@ from sitelog.streams._flight import Flight, MissingError
 from sitelog.streams._producer import Producer
 from sitelog.streams._tracing import open_telemetry
 from sitelog.streams.codec import Codec
-from sitelog.streams.errors import ConfigError, Retry, SitelogError
+from sitelog.streams.errors import ConfigError, Halt, Retry, SitelogError, UnavailableError
 from sitelog.streams.registry import SchemaRegistry
 from sitelog.streams.settings import Settings
 
@@ -160,12 +160,20 @@ class Appender:
         if registry is not None:
             client = await self._resources.enter_async_context(SchemaRegistry(registry))
             self._codec = Codec(client)
-            await self._codec.register()
+            await self._register()
         for topic in self._settings.kafka_config.topics.values():
             if topic.compression_type not in self._producers:
                 producer = Producer(self._settings, topic.compression_type)
                 self._producers[topic.compression_type] = producer
                 await producer.start()
+
+    async def _register(self) -> None:
+        try:
+            await self._codec.register()
+        except Retry as away:
+            raise UnavailableError(str(away)) from away
+        except Halt as refusal:
+            raise ConfigError(str(refusal)) from refusal
 
     def _trace(self) -> None:
         """Make spans from now on, if tracing is on."""

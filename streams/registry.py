@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _NOT_FOUND: Final = 404
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+# What Confluent's framing has room for.
+_ID_END: Final = 2**32
 # An id that isn't there may be a registry's follower that lags: ask again, but not for each event.
 _NOT_FOUND_SECONDS: Final = 30.0
 # Far more than a registry has schemas of ours; what keeps wrong ids from filling the memory.
@@ -89,7 +91,10 @@ class SchemaRegistry:
         """
         subject = f"{schema.topic}-{schema.schema['namespace']}.{schema.record}"
         answer = await self._request("POST", f"/subjects/{subject}/versions", json={"schema": schema.text})
-        return int(_content(answer)["id"])
+        number = _content(answer).get("id")
+        if type(number) is not int or not 0 <= number < _ID_END:
+            raise Retry(f"schema registry {answer.url}: expected the schema's id, got {answer.text[:200]}")
+        return number
 
     async def _ask(self, schema_id: int) -> None:
         answer = await self._request("GET", f"/schemas/ids/{schema_id}")

@@ -30,6 +30,7 @@ from sitelog.streams._event import Event
 from sitelog.streams._writer import fingerprint_of, header
 from sitelog.streams.append import Appender
 from sitelog.streams.codec import Codec
+from sitelog.streams.errors import ConfigError, UnavailableError
 from sitelog.streams.events import EVENT_TYPES, SiteUpdated
 from sitelog.streams.examples import example
 from sitelog.streams.registry import SchemaRegistry
@@ -183,6 +184,17 @@ async def test_our_own_appender_uses_the_registry_that_is_configured(
     records = [record for topic in TOPICS for record in await records_of(kafka_settings, topic, prefix)]
     assert {record.value[0] for record in records} == {0}
     assert same(await decoded(kafka_settings, prefix, registry)) == same(events)
+
+
+async def test_a_registry_that_is_away_or_refuses_us_is_said_when_the_appender_connects(
+    kafka_settings: Settings, registry: RegistryServer
+) -> None:
+    with pytest.raises(UnavailableError, match=r"schema registry .*: expected an answer, got ConnectError"):
+        async with Appender(with_registry(kafka_settings, "http://127.0.0.1:1")):
+            pass
+    with pytest.raises(ConfigError, match=r"schema registry .*: expected success, got 404 "):
+        async with Appender(with_registry(kafka_settings, f"{registry.url}/nowhere")):
+            pass
 
 
 async def test_both_headers_may_be_mixed(kafka_settings: Settings, prefix: str, registry: RegistryServer) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from sitelog.schemas import load, newest
 from sitelog.streams import registry as module
@@ -162,6 +162,21 @@ async def test_our_schemas_are_registered_under_topic_and_record_and_then_used()
         # What it has registered itself it needn't ask for.
         await codec.prepare([value])
         assert codec.decode(value).event == example("site_deleted")
+
+
+@pytest.mark.parametrize("answer", [{}, {"id": "7"}, {"id": True}, {"id": -1}, {"id": 2**32}], ids=repr)
+async def test_an_answer_without_an_id_for_our_schema_is_an_outage(answer: dict[str, Any]) -> None:
+    async with client(Server(httpx.Response(200, json=answer))) as registry:
+        with pytest.raises(Retry, match="expected the schema's id, got "):
+            await registry.register(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://:8081", "http://registry:port", "http://[::1", "http://registry:0", "http:///x"]
+)
+def test_an_address_that_cant_be_asked_is_refused_in_the_settings(url: str) -> None:
+    with pytest.raises(ValidationError, match="expected http://host:port or https://host:port, got "):
+        SchemaRegistrySettings(url=url)
 
 
 async def test_what_is_known_stays_bounded_and_keeps_what_the_batch_needs(monkeypatch: pytest.MonkeyPatch) -> None:
