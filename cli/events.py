@@ -6,7 +6,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from sitelog.cli._options import JsonOption, refuse_before_subcommand, write_json
+from sitelog.cli._options import JsonOption, refuse_before_subcommand, write_json, write_json_line
 from sitelog.cli._terminal import Terminal
 from sitelog.schemas import EventSchema, load, newest
 from sitelog.streams._writer import fingerprint_of, header
@@ -44,15 +44,21 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     schema = newest(load()).get(name)
     if schema is None:
         raise ConfigError(f"expected an event's name, got {name}{nearest_event(name)}")
-    line = line_of(example(name))
+    line = _example(name)
     if as_json:
-        write_json({**_described(schema), "schema": schema.schema, "example": orjson.loads(line)})
+        write_json({**_described(schema), "schema": schema.schema, "example": line})
         return
     described = _described(schema)
     typer.echo(schema.text)
     typer.echo(f"topic {schema.topic}, key {schema.key}")
     typer.echo(f"value without a registry: {described['header']}, then the Avro body\n")
-    typer.echo(line)
+    write_json_line(line)
+
+
+def _example(name: str) -> dict[str, Any]:
+    """Return what a line needs. With an id, the second one that somebody makes of it would repeat the first."""
+    line: dict[str, Any] = orjson.loads(line_of(example(name)))
+    return {field: value for field, value in line.items() if field not in {"event_id", "event_timestamp"}}
 
 
 def _described(schema: EventSchema) -> dict[str, Any]:
