@@ -38,7 +38,7 @@ class Metrics:
         put_aside = self._counter("parked", "Events put aside", [*labels, "status"])
         verdicts = self._counter("batches", "Record batches, by what became of them", [*labels, "verdict"])
         retries = self._counter("retries", "Tries repeated because of something outside", [*labels, "of"])
-        self._events = {topic: events.labels(consumer, topic) for topic in TOPICS}
+        self._events = {topic: events.labels(consumer, topic) for topic in TOPICS | topics.keys()}
         self._parked = {status: put_aside.labels(consumer, status) for status in ("parked", "waiting")}
         self._retries = {of: retries.labels(consumer, of) for of in ("database", "registry")}
         self._verdicts = {v: verdicts.labels(consumer, v) for v in ("applied", "applied_before", "fenced", "lost")}

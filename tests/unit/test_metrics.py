@@ -9,6 +9,7 @@ from sitelog.agents._health import HealthServer
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._progress import Progress
 from sitelog.agents._stopped import StoppedEntities
+from sitelog.projections._slice import Outcome
 from sitelog.streams._batch import Claim, RecordBatch
 from sitelog.streams.settings import TopicSettings
 from tests.partition import Record
@@ -38,6 +39,13 @@ def test_rules_can_hold_lag_and_partitions_against_what_is_configured(metrics):
 
 def test_what_kafka_keeps_for_ever_never_runs_out(metrics):
     assert value(metrics, "sitelog_topic_retention_seconds", topic=TERRITORIES) == float("inf")
+
+
+@pytest.mark.parametrize("topic", ["another-topic", SITES])
+def test_events_are_counted_for_a_configured_topic_that_no_schema_names_too(progress, topic):
+    metrics = Metrics("projector", progress, topics={"another-topic": TopicSettings(partitions=1)})
+    metrics.committed(topic, Outcome("applied", events=2))
+    assert value(metrics, "sitelog_events_total", topic=topic) == 2
 
 
 def test_a_partition_s_position_is_told_while_this_worker_has_it(metrics, progress):
