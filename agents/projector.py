@@ -8,6 +8,7 @@ import asyncpg
 from mode import Service
 
 from sitelog.agents._applier import Applier
+from sitelog.agents._garbage import Garbage
 from sitelog.agents._health import HealthServer
 from sitelog.agents._metrics import Metrics
 from sitelog.agents._pipeline import Pipeline
@@ -135,7 +136,7 @@ def build(settings: Settings, planned: Plan, purpose: Purpose, telemetry: "Telem
         ping=database.ping,
     )
     stopped = StoppedEntities(CONSUMER, database.opened, metrics)
-    services = (health, database, registry, Watch(app, progress), stopped)
+    services = (health, database, registry, Watch(app, progress), stopped, Garbage())
     return SitelogWorker(app, *services, shutdown_seconds=settings.worker.shutdown_seconds)
 
 
