@@ -16,6 +16,12 @@ log = logging.getLogger("sitelog.health")
 
 PING_SECONDS_MAX: Final = 2.0
 
+IDLE_SECONDS_MAX: Final = 30.0
+"""For a connection on which nobody asks; aiohttp's hour lets silent ones take every file descriptor."""
+
+LINGER_SECONDS_MAX: Final = 1.0
+"""For the rest of a request that is answered, and for each part of closing: a stop must not wait for a client."""
+
 Check = Callable[[], list[str]]
 Ping = Callable[[], Awaitable[None]]
 
@@ -49,7 +55,13 @@ class HealthServer(Service):
                 web.get("/metrics", self._metrics_page),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=IDLE_SECONDS_MAX,
+            lingering_time=LINGER_SECONDS_MAX,
+            shutdown_timeout=LINGER_SECONDS_MAX,
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
         try:

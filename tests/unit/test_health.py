@@ -1,4 +1,4 @@
-"""What the health server answers while Postgres says nothing."""
+"""What the health server answers while Postgres says nothing, and what it does with clients that say nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,6 +26,18 @@ class Silent:
         except asyncio.CancelledError:
             await self.answers.wait()
             raise
+
+
+def healthy() -> HealthServer:
+    """A server with nothing to complain of."""
+    return HealthServer(
+        "127.0.0.1",
+        0,
+        metrics=Metrics("projector", Progress()),
+        not_live=list,
+        not_ready=list,
+        ping=lambda: asyncio.sleep(0),
+    )
 
 
 @pytest.fixture
@@ -71,15 +83,30 @@ async def test_what_was_asked_before_postgres_answered_again_is_no_answer_for_la
     assert postgres.pings == 2
 
 
+async def test_a_client_that_never_sends_what_it_announced_holds_no_stop_up() -> None:
+    server = healthy()
+    await server.on_start()
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+    assert b"405" in await reader.readline()
+    async with asyncio.timeout(5):
+        await server.on_stop()
+    writer.close()
+
+
+async def test_a_connection_on_which_nobody_asks_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_health, "IDLE_SECONDS_MAX", 0.1)
+    server = healthy()
+    await server.on_start()
+    reader, writer = await asyncio.open_connection(*server.address)
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    await server.on_stop()
+
+
 async def test_who_asks_while_others_are_answered_takes_nobodys_answer_away() -> None:
-    server = HealthServer(
-        "127.0.0.1",
-        0,
-        metrics=Metrics("projector", Progress()),
-        not_live=list,
-        not_ready=list,
-        ping=lambda: asyncio.sleep(0),
-    )
+    server = healthy()
 
     async def ask(turns: int) -> list[str]:
         for _ in range(turns):
