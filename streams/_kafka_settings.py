@@ -45,11 +45,11 @@ class TopicSettings(Section):
 class SchemaRegistrySettings(Section):
     """A Confluent-compatible schema registry; without one the events carry Avro's own fingerprint."""
 
-    # Where it answers, without a user name in it.
+    # Where it answers, without a user name in it; with a password it is https, unless it is on this machine.
     url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
-    # For HTTP's basic authentication; none for a registry that asks for nothing.
+    # For HTTP's basic authentication, with a password; none for a registry that asks for nothing.
     username: Text | None = None
-    # The user's.
+    # The user's, as ${NAME}.
     password: Secret | None = None
     # Milliseconds for one request; a schema is asked for once, so waiting longer only hides an outage.
     timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5_000
@@ -65,6 +65,22 @@ class SchemaRegistrySettings(Section):
         if not valid:
             raise ValueError(f"expected http://host:port or https://host:port, got {value}")
         return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        raise_if_any(list(self._credential_problems()))
+        return self
+
+    def _credential_problems(self) -> Iterable[Problem]:
+        for field, other in (("username", "password"), ("password", "username")):
+            if getattr(self, field) is None and getattr(self, other) is not None:
+                yield (field,), f"expected a value, as {other} has one, got none"
+        address = urlsplit(self.url)
+        if self.password is not None and address.scheme != "https" and not is_loopback(address.hostname or ""):
+            yield (
+                ("url",),
+                f"expected https, got http: the password would cross the network to {address.hostname} in clear",
+            )
 
 
 class KafkaSettings(Section):

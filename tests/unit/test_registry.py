@@ -60,7 +60,7 @@ async def test_a_schema_is_asked_for_once_by_its_id() -> None:
 
 async def test_user_and_password_go_along_and_are_never_shown() -> None:
     server = Server(schema_answer())
-    async with client(server, username="me", password=SecretStr("s3cret")) as registry:
+    async with client(server, url="https://registry.test", username="me", password=SecretStr("s3cret")) as registry:
         await registry.prepare([7])
         assert "s3cret" not in repr(vars(registry))
     assert server.requests[0].headers["authorization"] == "Basic " + base64.b64encode(b"me:s3cret").decode()
@@ -110,7 +110,7 @@ async def test_an_outage_is_tried_again(outage: httpx.Response | Exception) -> N
 @pytest.mark.parametrize("status", [301, 400, 401, 403])
 async def test_a_refusal_stops_the_worker_with_the_registry_s_words(status: int) -> None:
     server = Server(httpx.Response(status, text="no entry"))
-    async with client(server, username="me", password=SecretStr("s3cret")) as registry:
+    async with client(server, url="https://registry.test", username="me", password=SecretStr("s3cret")) as registry:
         with pytest.raises(Halt, match=f"/schemas/ids/7: expected success, got {status} no entry") as refused:
             await registry.prepare([7])
     assert "s3cret" not in str(refused.value)

@@ -301,6 +301,40 @@ def test_a_password_is_not_sent_in_clear_to_another_machine(problems: Callable[.
     ]
 
 
+REGISTRY = "kafka_config/schema_registry"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"username": "u"}, "password: expected a value, as username has one, got none"),
+        ({"password": "x"}, "username: expected a value, as password has one, got none"),
+    ],
+)
+def test_a_registry_s_user_and_password_come_together(
+    problems: Callable[..., list[str]], given: dict[str, str], expected: str
+) -> None:
+    text = with_change(REGISTRY, {"url": "https://registry.example.com", **given})
+
+    assert any(f"kafka_config.schema_registry.{expected}" in line for line in problems(text))
+
+
+def test_a_registry_s_password_is_not_sent_in_clear_to_another_machine(
+    problems: Callable[..., list[str]], load: Load
+) -> None:
+    def with_url(url: str) -> str:
+        return with_change(REGISTRY, {"url": url, "username": "u", "password": "x"})
+
+    [problem] = problems(with_url("http://registry.example.com:8081/base"))
+    assert problem.endswith(
+        "kafka_config.schema_registry.url: expected https, got http: the password would cross the network to "
+        "registry.example.com in clear"
+    )
+    for url in ("https://registry.example.com", "http://localhost:8081", "http://[::1]:8081", "http://127.0.0.1"):
+        load(with_url(url))
+    load(with_change(REGISTRY, {"url": "http://registry.example.com"}))
+
+
 def test_a_missing_variable_is_named_with_its_line(problems: Callable[..., list[str]]) -> None:
     assert problems(SMALL + "    password: ${DB_PASSWORD}\n") == [
         "sitelog.yaml:11: database_config.primary.password: expected the environment variable DB_PASSWORD, got none"
