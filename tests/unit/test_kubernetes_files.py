@@ -77,6 +77,10 @@ def test_the_settings_take_every_variable_that_a_container_has(name):
         load_settings(CONFIG, environment(CONTAINERS[name]) | {"SITELOG__WORKER__INSTANCE_NAME": "x"})
 
 
+def test_what_a_failed_try_of_the_job_has_said_is_kept():
+    assert PODS["init.yaml"]["spec"]["restartPolicy"] == "Never"
+
+
 def test_a_member_of_the_group_has_its_pod_s_name():
     (variable,) = (one for one in WORKER["env"] if one["name"] == "SITELOG__WORKER__INSTANCE_ID")
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
