@@ -7,6 +7,7 @@ import yaml
 
 from sitelog.cli._options import ConfigOption, JsonOption, find_config, settings_from, write_json
 from sitelog.cli._run import EXIT_USAGE
+from sitelog.projections._database import ssl_context
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import Settings
@@ -25,6 +26,9 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     try:
         settings = settings_from(place)
         kafka_client_options(settings)
+        for database in (settings.database_config.primary, settings.database_config.read_replica):
+            if database is not None:
+                ssl_context(database)
     except ConfigError as error:
         if not as_json:
             raise

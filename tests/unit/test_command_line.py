@@ -205,15 +205,27 @@ def test_config_check_names_each_wrong_line(config: Path, tmp_path: Path) -> Non
     assert json.loads(for_scripts.stdout) == {"file": str(config), "ok": False, "problems": problems}
 
 
-def test_config_check_reads_the_certificates_that_are_named(config: Path, tmp_path: Path) -> None:
-    config.write_text(
-        SMALL.replace("kafka_config:\n", "kafka_config:\n  security_protocol: SSL\n  ssl_cafile: absent.pem\n")
-    )
+@pytest.mark.parametrize(
+    ("before", "inserted", "problem"),
+    [
+        ("kafka_config:\n", "  security_protocol: SSL\n  ssl_cafile: absent.pem\n", "kafka_config.ssl_cafile"),
+        ("hunter2", ", ssl_mode: verify-full, ssl_rootcert: absent.pem", "database_config: ssl_rootcert"),
+        (
+            "database_config:\n",
+            "  read_replica: {host: h, database: d, username: u, ssl_mode: verify-ca, ssl_rootcert: absent.pem}\n",
+            "database_config: ssl_rootcert",
+        ),
+    ],
+)
+def test_config_check_reads_the_certificates_that_are_named(
+    config: Path, tmp_path: Path, before: str, inserted: str, problem: str
+) -> None:
+    config.write_text(SMALL.replace(before, before + inserted))
 
     ended = sitelog("config", "check", "--config", config, folder=tmp_path)
 
     assert ended.returncode == 2
-    assert "kafka_config.ssl_cafile: expected a PEM file of certificates, got absent.pem: No such file" in ended.stderr
+    assert f"{problem}: expected a PEM file of certificates, got absent.pem: No such file" in ended.stderr
 
 
 def test_config_show_masks_secrets_and_shows_what_is_in_force(config: Path, tmp_path: Path) -> None:
