@@ -41,7 +41,9 @@ def report(
 
     What a variable brought is reported under the variable's name instead of a line.
     """
-    found: list[Problem] = [(path, text) for path, text in document.problems if path not in overrides.variables]
+    found: list[Problem] = [
+        (path, text) for path, text in document.problems if overrides.variable(path, in_file=True) is None
+    ]
     known = {path for path, _ in found}
     for error in invalid.errors(include_url=False) if invalid else []:
         explained = [problem for problem in _explain(error, root) if problem[0] not in known]

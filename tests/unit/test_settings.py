@@ -394,6 +394,15 @@ def test_an_override_makes_up_for_a_variable_that_is_missing(load: Load) -> None
     assert settings.database_config.primary.password is not None
 
 
+def test_an_overridden_list_makes_up_for_what_its_items_are_missing(load: Load) -> None:
+    text = SMALL.replace("[localhost:9092]", "['${ABSENT_1}', '${ABSENT_2}']")
+
+    assert load(text, SITELOG__KAFKA_CONFIG__BOOTSTRAP_SERVERS="a:1,b:2").kafka_config.bootstrap_servers == [
+        "a:1",
+        "b:2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
