@@ -70,7 +70,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_host(value: str) -> bool:
-    return bool(value) and "://" not in value and not any(character in value for character in "@,; \t")
+    return bool(value) and "://" not in value and not any(one.isspace() or one in "@,;" for one in value)
 
 
 def _host(value: str) -> str:
