@@ -44,12 +44,14 @@ class PoolSettings(Section):
 
 
 class ReplicaPoolSettings(PoolSettings):
-    """Connections that one process keeps to the read replica."""
+    """The guide's pool of the read replica; a command takes one connection, so that only the timeout has an effect."""
 
-    # Connections held open; the guide's, fewer than the primary's: only queries use them.
+    # Checked only: no process holds connections to the replica open. The guide's.
     min_connections: Annotated[int, Field(ge=0, le=1_000)] = 3
-    # Connections at most; the guide's.
+    # Checked only: a command takes one connection. The guide's.
     max_connections: Annotated[int, Field(ge=1, le=1_000)] = 30
+    # Checked only: a command closes its connection when it ends. The guide's.
+    idle_timeout: Annotated[int, Field(ge=0, le=86_400_000)] = 600_000
 
 
 class DatabaseSettings(Section):
