@@ -2,22 +2,18 @@
 
 import logging
 import os
-import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from sitelog.cli import _terminated
 from sitelog.cli._run import EXIT_INTERRUPTED, exit_code_of
 from sitelog.streams.errors import ConfigError
-
-EXIT_TERMINATED: Final = 143
-"""SIGTERM, as a shell counts it; a worker that runs ends with 0 instead."""
 
 COMMANDS: Final = {
     # A line per command: cli/<name>.py defines its `app`.
@@ -55,6 +51,7 @@ class Commands(TyperGroup):
         if name in COMMANDS:
             subcommand = import_module(f"sitelog.cli.{name}").app
             subcommand._add_completion = False  # noqa: SLF001 - typer would list its own two options in every help
+            _terminated.end_at_once(at_once=False)
             command = get_command(subcommand)
         return name, command, rest
 
@@ -81,20 +78,9 @@ def run() -> None:
     """Run the command that the process was started with, and end the process with its exit code."""
     # Libraries log to stderr when nobody configures logging; here the error line says it all.
     logging.getLogger().addHandler(logging.NullHandler())
-    # The first process of a container doesn't get signals that it has no handler for. A worker has its own later.
-    signal.signal(signal.SIGTERM, _end)
+    _terminated.listen()
     code = exit_code_of(lambda: app(_arguments(), standalone_mode=False))
-    sys.exit(EXIT_TERMINATED if code == EXIT_INTERRUPTED and _told_to_end else code)
-
-
-_told_to_end: Final[list[int]] = []
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, which every command cleans up after: asyncio cancels what is under way."""
-    _told_to_end.append(number)
-    interrupt = signal.getsignal(signal.SIGINT)
-    (interrupt if callable(interrupt) else signal.default_int_handler)(signal.SIGINT, frame)
+    sys.exit(_terminated.EXIT_TERMINATED if _terminated.was_told() and code == EXIT_INTERRUPTED else code)
 
 
 def _arguments() -> list[str]:

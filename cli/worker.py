@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from sitelog.cli._options import ConfigOption, settings_from
+from sitelog.cli._terminated import end_at_once
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -26,6 +27,7 @@ def worker() -> None:
 @app.command()
 def projector(config: ConfigOption = None, log_format: FormOption = "json", log_level: LevelOption = "info") -> None:
     """Put the topics' events into the log and the read models."""
+    end_at_once(at_once=True)  # until the worker has a handler of its own
     gc.disable()  # SitelogWorker enables it: nearly all that is made until then stays, looking for the rest takes 0.1 s
     from sitelog.agents._logging import configure  # noqa: PLC0415 - what follows takes a second to import
     from sitelog.agents._preflight import preflight  # noqa: PLC0415

@@ -66,3 +66,41 @@ async def test_sigterm_ends_whoever_waits_for_a_server(
 
 def child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+WHILE_IMPORTED = """
+import os, signal, sys, time
+class Importing:
+    def find_spec(self, name, *_):
+        if name == "sitelog.{module}":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except BaseException:
+                os._exit(9)
+sys.meta_path.insert(0, Importing())
+sys.argv = ["sitelog", *{command}]
+from sitelog.cli.main import run
+run()
+"""
+AT_THE_END = """
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+sys.argv = ["sitelog", "--version"]
+from sitelog.cli.main import run
+run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"), [("agents._logging", ["worker", "projector"]), ("cli.lag", ["lag"])], ids=["worker", "lag"]
+)
+def test_sigterm_interrupts_no_import(module: str, command: list[str]) -> None:
+    program = WHILE_IMPORTED.format(module=module, command=command)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=SECONDS_MAX)
+    assert (ran.returncode, ran.stderr) == (143, b"")
+
+
+def test_sigterm_changes_nothing_in_what_ends_already() -> None:
+    ran = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, check=False, timeout=SECONDS_MAX)
+    assert (ran.returncode, ran.stdout[:8], ran.stderr) == (0, b"sitelog ", b"")
