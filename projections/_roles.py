@@ -37,6 +37,9 @@ FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relname = ANY ($1)
 """
 
+# Superusers are members of every role.
+MAY_BE_OWNER: Final = "SELECT pg_has_role(relowner, 'MEMBER') FROM pg_class WHERE oid = 'sitelog.event_log'::regclass"
+
 EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)"
 
 
@@ -78,6 +81,12 @@ async def refuse_ungranted(connection: Any, settings: Settings) -> None:
             f"database_config.owner may not grant what the roles need: as the database's owner run "
             f"{', '.join(missing)}, then `sitelog db init` again"
         )
+
+
+async def may_change_log(connection: Any) -> bool:
+    """Tell whether this connection's role owns the log, or may become who does, and so may disable its trigger."""
+    found: bool = await connection.fetchval(MAY_BE_OWNER)
+    return found
 
 
 async def _create(connection: Any, role: DatabaseSettings) -> None:

@@ -8,11 +8,13 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from sitelog.agents._preflight import preflight
 from sitelog.deploy._state import StackState
 from sitelog.deploy.postgres import connect_as_superuser
 from sitelog.projections._database import connect
 from sitelog.projections._install import check, install, owner_of
-from sitelog.projections._registry import load
+from sitelog.projections._read_models import PROJECTOR
+from sitelog.projections._registry import load, plan
 from sitelog.streams.errors import ConfigError
 from sitelog.streams.settings import DatabaseSettings, Settings
 
@@ -235,3 +237,30 @@ async def test_postgres_refuses_each_statement_that_is_forbidden(role: tuple[asy
         allowed.append(statement)
 
     assert allowed == []
+
+
+@pytest.mark.parametrize("attributes", ["SUPERUSER", "IN ROLE {owner}"])
+async def test_a_worker_whose_role_could_change_the_log_says_so_at_its_start(
+    settings: Settings, postgres: StackState, caplog: pytest.LogCaptureFixture, attributes: str
+) -> None:
+    databases = settings.database_config
+    name = f"mighty_{uuid.uuid4().hex[:8]}"
+    superuser = await connect_as_superuser(postgres)
+    with_rights = attributes.format(owner=databases.owner.username)
+    await superuser.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'mighty' {with_rights}")
+    mighty = databases.primary.model_copy(update={"username": name, "password": SecretStr("mighty")})
+    update = {"database_config": databases.model_copy(update={"primary": mighty})}
+
+    await preflight(settings.model_copy(update=update), PROJECTOR, plan(load()))
+
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "sitelog.worker"]
+    assert said.startswith(f"the role {name} owns sitelog.event_log, or may act as its owner")
+    await superuser.execute(f"DROP ROLE {name}")
+    await superuser.close()
+
+
+async def test_a_worker_with_the_applications_role_has_nothing_to_say_of_it(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    await preflight(settings, PROJECTOR, plan(load()))
+    assert [record for record in caplog.records if record.name == "sitelog.worker"] == []
