@@ -90,7 +90,8 @@ async def _show(settings: Settings, wanted: Wanted, limit: int | None, *, follow
 
 
 async def _newest(settings: Settings, wanted: Wanted, limit: int | None) -> AsyncGenerator[Told]:
-    async with looking(settings, "log") as connection:
+    # Rare events are searched for in all of the log, and what is found is read as slowly as whoever reads it.
+    async with looking(settings, "log", bounded=False) as connection:
         parts = await _parts(connection, wanted)
         async with aclosing(_told(connection, tail(connection, parts, wanted, limit))) as events:
             async for told in events:

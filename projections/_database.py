@@ -164,16 +164,26 @@ async def limit_transactions(connection: asyncpg.Connection, worker: WorkerSetti
 
 
 async def connect(
-    database: DatabaseSettings, *, application: str = "sitelog", worker: WorkerSettings | None = None
+    database: DatabaseSettings,
+    *,
+    application: str = "sitelog",
+    worker: WorkerSettings | None = None,
+    statement_seconds: float | None = None,
 ) -> asyncpg.Connection:
     """Open one connection, for commands; the errors are those of `open_pool`.
 
-    With `worker` it has a worker's timeouts: a command that is suspended must not keep a lock that workers need.
+    With `worker` it has a worker's timeouts: a command that is suspended must not keep a lock that workers need. With
+    `statement_seconds` no statement takes longer, whether it waits for a lock or for Postgres itself.
     """
+    settings, command_seconds = session_settings(worker), None
+    if statement_seconds is not None:
+        settings["statement_timeout"] = f"{statement_seconds * 1000:.0f}ms"
+        command_seconds = statement_seconds + COMMAND_MARGIN_SECONDS
     try:
         connection = await asyncpg.connect(
-            **connect_options(database, application, session_settings(worker)),
+            **connect_options(database, application, settings),
             timeout=database.connection_pool.connection_timeout / 1000,
+            command_timeout=command_seconds,
         )
         keep_alive(connection)
         await limit_transactions(connection, worker)
@@ -185,10 +195,14 @@ async def connect(
 
 @asynccontextmanager
 async def session(
-    database: DatabaseSettings, *, application: str = "sitelog", worker: WorkerSettings | None = None
+    database: DatabaseSettings,
+    *,
+    application: str = "sitelog",
+    worker: WorkerSettings | None = None,
+    statement_seconds: float | None = None,
 ) -> AsyncIterator[asyncpg.Connection]:
     """Open one connection for a block, as `connect`; what breaks it or may heal is an UnavailableError too."""
-    connection = await connect(database, application=application, worker=worker)
+    connection = await connect(database, application=application, worker=worker, statement_seconds=statement_seconds)
     try:
         yield connection
     except BrokenPipeError:

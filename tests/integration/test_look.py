@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import os
 import signal
 import sys
 import tracemalloc
@@ -15,11 +16,13 @@ from uuid import uuid4
 import pytest
 
 from sitelog.deploy.postgres import connect_as_superuser
-from sitelog.projections import _look_entity
+from sitelog.projections import _database, _look, _look_entity
 from sitelog.projections._database import session
+from sitelog.projections._look import looking
 from sitelog.projections._look_log import Reader, Wanted, stretches, tail
 from sitelog.schemas import load, newest
 from sitelog.streams._event import Event
+from sitelog.streams.errors import UnavailableError
 from sitelog.streams.examples import example
 from sitelog.streams.settings import Settings
 from tests.commands import config_file, sitelog
@@ -526,6 +529,49 @@ async def test_looking_asks_the_primary_where_there_is_no_replica(
     alone = config_file(services, database.database_config.primary.database, read_replica=None)
     ran = await sitelog(alone, *arguments)
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("arguments", [("site", "site-1"), ("parked",)], ids=" ".join)
+async def test_nobody_waits_for_a_lock_for_ever(
+    arguments: tuple[str, ...], services: Services, database: Settings, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_look, "STATEMENT_SECONDS_MAX", 0.5)
+    superuser = await connect_as_superuser(services.state, database.database_config.primary.database)
+    try:
+        async with superuser.transaction(), asyncio.timeout(30):
+            await superuser.execute("LOCK TABLE sitelog.parked_event IN ACCESS EXCLUSIVE MODE")
+            ran = await sitelog(config, *arguments)
+    finally:
+        await superuser.close()
+    assert ran.code == 69
+    assert "failed: canceling statement due to statement timeout. Try again" in ran.err
+
+
+async def test_nobody_waits_for_a_postgres_that_has_stopped_for_ever(
+    database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_look, "STATEMENT_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(_database, "COMMAND_MARGIN_SECONDS", 0.5)
+    backends = []
+
+    async def look() -> None:
+        async with asyncio.timeout(30), looking(database, "site") as connection, connection.transaction():
+            backends.append(connection.get_server_pid())
+            os.kill(backends[0], signal.SIGSTOP)
+            await connection.fetchval("SELECT 1")
+
+    try:
+        with pytest.raises(UnavailableError, match=r"can't be reached: TimeoutError\. Is it running\?"):
+            await look()
+    finally:
+        for backend in backends:
+            os.kill(backend, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("partition")
+async def test_a_log_is_searched_for_as_long_as_that_takes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_look, "STATEMENT_SECONDS_MAX", 0.001)
+    assert (await sitelog(config, "log")).code == 1
 
 
 @pytest.mark.parametrize("arguments", LOOKING, ids=" ".join)
