@@ -9,7 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Column, Table
 
 from sitelog.cli._decision import ByOption, ReasonOption
 from sitelog.cli._figures import counted, moment, number
@@ -134,7 +134,7 @@ async def _show(settings: Settings, parked_id: int, *, as_json: bool) -> int:
 
 def _write(record: look.ParkedRecord, headers: list[list[str]]) -> None:
     terminal = Terminal()
-    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2, 0, 0))
     for name, value in asdict(record.event).items():
         if value is not None:
             shown = moment(value) if isinstance(value, datetime) else str(value)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -9,6 +10,7 @@ import pytest
 import typer
 
 from sitelog.cli import lag as lag_command
+from sitelog.cli import parked as parked_command
 from sitelog.cli._figures import age, counted, moment, number, parse_moment
 from sitelog.cli._hexdump import hexdump
 from sitelog.cli._moving import consequences, offset_of
@@ -17,6 +19,7 @@ from sitelog.cli._run import exit_code_of
 from sitelog.cli._terminal import Terminal, text
 from sitelog.cli._words import VALUE_CHARACTERS_MAX, words
 from sitelog.projections._lag import Lag, lag, totals, unapplied
+from sitelog.projections._look_parked import ParkedEvent, ParkedRecord
 from sitelog.projections._look_positions import Standing
 from sitelog.streams._offsets import Bounds, Place, Spot
 from sitelog.streams.errors import ConfigError, Retry
@@ -201,6 +204,22 @@ def test_a_terminal_that_is_too_narrow_for_a_lag_folds_it_and_cuts_nothing(width
     cells = shown.partition("─\x20\n")[2].partition("all")[0]
     assert sorted("".join(cells.split())) == sorted("".join(WIDE_CELLS))
     assert width < 80 or all(number in cells for number in WIDE_CELLS[1:4])
+
+
+def test_a_header_that_is_longer_than_a_terminal_s_line_is_folded_and_not_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = StringIO()
+    monkeypatch.setattr(parked_command, "Terminal", lambda: Terminal(file=screen, force_terminal=True, width=80))
+    event = ParkedEvent(
+        7, "projector", "topic", 3, 9, "site-1", "parked", "wrong_bytes", "no", NOW, NOW, None, None, None
+    )
+    name, value = "n" * 70, b"~" * 200
+    parked_command._write(ParkedRecord(event, None, None, None), [[name, b64encode(value).decode()]])
+    shown = screen.getvalue()
+    assert "…" not in shown
+    assert shown.count("~") == len(value)
+    assert shown.count("n" * 30) >= 2
 
 
 # Words.
