@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import date
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sitelog.cli._entries import Told, plain
@@ -79,7 +78,7 @@ def _parts(telling: Telling) -> Iterator[RenderableType]:
 
 def _fields(row: dict[str, Any]) -> Table:
     """Return one row from top to bottom, without what is null."""
-    grid = Table.grid(padding=(0, 2, 0, 2))
+    grid = Table.grid(Column(overflow="fold"), Column(overflow="fold"), padding=(0, 2, 0, 2))
     for name, value in row.items():
         if value is not None:
             grid.add_row(text(label(name), style="dim"), text(_cell(name, value)))
@@ -97,8 +96,7 @@ def _table(rows: Sequence[dict[str, Any]], entity_id: str) -> Table:
     ]
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
-        whole = name.endswith("_id") or any(isinstance(row[name], date) for row in rows)
-        grid.add_column(label(name), no_wrap=whole, overflow="fold")
+        grid.add_column(label(name), overflow="fold")
     for row in rows:
         grid.add_row(*(text(_cell(name, row[name])) for name in names))
     return grid

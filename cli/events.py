@@ -30,8 +30,8 @@ def events(context: typer.Context, as_json: JsonOption = False) -> None:
         write_json([_described(schema) for schema in schemas])
         return
     table = Table()
-    table.add_column("event", no_wrap=True)
-    table.add_column("topic", no_wrap=True)
+    table.add_column("event", overflow="fold")
+    table.add_column("topic", overflow="fold")
     table.add_column("what happened")
     for schema in schemas:
         table.add_row(schema.event_type, schema.topic, schema.doc)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from sitelog.cli._options import JsonOption, write_json
 from sitelog.cli._run import EXIT_NO
@@ -38,7 +38,7 @@ def show(folder: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> int:
 
 
 def _table(services: Sequence[ServiceStatus]) -> Table:
-    table = Table("service", "state", "pid", "port", "uptime")
+    table = Table(*(Column(name, overflow="fold") for name in ("service", "state", "pid", "port", "uptime")))
     for service in services:
         up_for = "" if service.uptime_seconds is None else str(timedelta(seconds=int(service.uptime_seconds)))
         colour = _COLOURS[service.state]

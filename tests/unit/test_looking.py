@@ -8,9 +8,13 @@ from io import StringIO
 
 import pytest
 import typer
+from rich.table import Table
 
+from sitelog.cli import _story
 from sitelog.cli import lag as lag_command
 from sitelog.cli import parked as parked_command
+from sitelog.cli import position as position_command
+from sitelog.cli import status as status_command
 from sitelog.cli._figures import age, counted, moment, number, parse_moment
 from sitelog.cli._hexdump import hexdump
 from sitelog.cli._moving import consequences, offset_of
@@ -18,6 +22,7 @@ from sitelog.cli._printable import printable
 from sitelog.cli._run import exit_code_of
 from sitelog.cli._terminal import Terminal, text
 from sitelog.cli._words import VALUE_CHARACTERS_MAX, words
+from sitelog.deploy.status import ServiceStatus
 from sitelog.projections._lag import Lag, lag, totals, unapplied
 from sitelog.projections._look_parked import ParkedEvent, ParkedRecord
 from sitelog.projections._look_positions import Standing
@@ -220,6 +225,27 @@ def test_a_header_that_is_longer_than_a_terminal_s_line_is_folded_and_not_cut(
     assert "…" not in shown
     assert shown.count("~") == len(value)
     assert shown.count("n" * 30) >= 2
+
+
+LONG_NAME = "territory-of-the-north-east-and-all-of-its-neighbours"
+MOVED = {"site_id": "s", "territory_id": LONG_NAME, "from_territory_id": LONG_NAME, "valid_from": NOW}
+
+
+@pytest.mark.parametrize(
+    ("table", "times"),
+    [
+        (_story._fields(MOVED), 2),
+        (_story._table([MOVED], "s"), 2),
+        (position_command._table([standing(1_234_567_890, consumer=LONG_NAME, topic=LONG_NAME, owner=LONG_NAME)]), 3),
+        (status_command._table([ServiceStatus(LONG_NAME, "worker", "up", 1, 2, 3.0, "")]), 1),
+    ],
+    ids=["fields", "rows", "positions", "services"],
+)
+def test_a_narrow_terminal_folds_names_in_every_table(table: Table, times: int) -> None:
+    shown = StringIO()
+    Terminal(file=shown, force_terminal=True, color_system=None, width=50).print(table)
+    assert "…" not in shown.getvalue()
+    assert shown.getvalue().count("b") >= times  # it is near the name's end
 
 
 # Words.
