@@ -23,6 +23,8 @@ TOPIC_SECONDS_MAX: Final = 5
 STOP_SECONDS_MAX: Final = 5
 """For closing connections, once nothing is waited for any more."""
 
+NOT_OPEN: Final = "expected an Appender that is open, got one outside of its `async with`: append within it"
+
 _TOPIC_POLL_SECONDS: Final = 0.1
 _SENDER_SECONDS: Final = 0.5
 _UNCOMPRESSED: Final = {"uncompressed", "producer"}
@@ -41,6 +43,7 @@ class Producer:
         self._topics: set[str] = set()
         self._gates: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._replacing = asyncio.Lock()
+        self._ended = False
 
     async def start(self) -> None:
         """Connect; raises what `start_client` raises."""
@@ -58,6 +61,7 @@ class Producer:
         )
         try:
             await start_client(producer, self._settings)
+            self._raise_if_ended()
         except BaseException:
             await _close_now(producer)
             raise
@@ -77,8 +81,8 @@ class Producer:
         """Take a record, and return the future of its acknowledgement.
 
         Waits while the partition's buffer is full, as long as the caller lets it. Raises Halt for a topic that isn't
-        there, and aiokafka's errors. `before` is called when nothing is waited for any more, and may raise: what was
-        sent before has failed by then if its producer has.
+        there, RuntimeError after `stop` or `abandon`, and aiokafka's errors. `before` is called when nothing is waited
+        for any more, and may raise: what was sent before has failed by then if its producer has.
         """
         async with self._gates[topic]:  # also who needn't ask any more: not before those who wait
             if topic not in self._topics:
@@ -96,27 +100,38 @@ class Producer:
 
     async def stop(self) -> None:
         """Wait until all that was sent is acknowledged or has failed, and close the connections."""
+        self._ended = True
         if self._producer is not None:
             await self._producer.stop()
 
     async def abandon(self) -> None:
         """Close the connections now; what isn't acknowledged yet fails, and may be in the topic or not."""
+        self._ended = True
+        await self._drop()
+
+    async def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await _close_now(producer)
 
     async def _living(self) -> Any:
         """Return a producer that takes records, another one if the last has failed."""
+        self._raise_if_ended()
         while self._is_dead():
             await self._replace()
         return self._producer
 
+    def _raise_if_ended(self) -> None:
+        if self._ended:
+            raise RuntimeError(NOT_OPEN)
+
     async def _replace(self) -> None:
         async with self._replacing:
             if self._is_dead():  # still: another task may have been here first
+                self._raise_if_ended()
                 log.warning("the Kafka producer failed, and is replaced")
                 await self._settle()
-                await self.abandon()
+                await self._drop()
                 await self.start()
 
     async def _settle(self) -> None:

@@ -12,7 +12,7 @@ from aiokafka.structs import RecordMetadata
 
 from sitelog.streams._event import Event
 from sitelog.streams._flight import Flight, MissingError
-from sitelog.streams._producer import Producer
+from sitelog.streams._producer import NOT_OPEN, Producer
 from sitelog.streams._tracing import open_telemetry
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import ConfigError, Halt, Retry, SitelogError, UnavailableError
@@ -108,13 +108,15 @@ class Appender:
         finally:
             for producer in self._producers.values():
                 await producer.abandon()
+            self._producers.clear()
             await self._resources.aclose()
 
     async def append(self, event: Event) -> Appended:
         """Append one event, and return where it is once all replicas in sync have it.
 
         Raises NotAcknowledged after `append.delivery_timeout_seconds`, EventTooLarge, TypeError for what isn't an
-        event, Halt for a topic that isn't there and ConfigError where this user may not write.
+        event, Halt for a topic that isn't there, ConfigError where this user may not write and RuntimeError outside of
+        `async with`.
         """
         try:
             async with asyncio.timeout(self._limits.delivery_timeout_seconds):
@@ -191,7 +193,9 @@ class Appender:
         """
         key, value = record_of(event, self._codec, self._limits.event_bytes_max)
         topic = self._settings.kafka_config.topics[event.topic]
-        producer = self._producers[topic.compression_type]
+        producer = self._producers.get(topic.compression_type)
+        if producer is None:
+            raise RuntimeError(NOT_OPEN)
         send = partial(producer.send, event.topic, key, value, before=before)
         await self._slots.acquire()
         try:

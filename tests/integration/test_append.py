@@ -334,6 +334,37 @@ async def test_an_appender_that_ends_in_an_outage_leaves_nothing_running(
         assert [repr(task.get_coro()) for task in asyncio.all_tasks() - ours] == []
 
 
+async def test_an_appender_takes_events_only_while_it_is_open(kafka_settings: Settings, prefix: str) -> None:
+    ours = asyncio.all_tasks()
+    appender = Appender(kafka_settings)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="expected an Appender that is open"):
+            await appender.append(deleted(f"{prefix}a", "closed"))
+        async with appender:
+            await appender.append(deleted(f"{prefix}a", "open"))
+    with pytest.raises(RuntimeError, match="expected an Appender that is open"):
+        await appender.append_many([deleted(f"{prefix}a", "closed")])
+    assert asyncio.all_tasks() == ours
+    assert await reasons_by_site(kafka_settings, prefix) == {f"{prefix}a": ["open", "open"]}
+
+
+async def test_who_is_still_waiting_when_an_appender_ends_brings_it_not_back(
+    kafka_settings: Settings, prefix: str
+) -> None:
+    ours = asyncio.all_tasks()
+    async with Appender(kafka_settings) as appender:
+        [producer] = appender._producers.values()
+        dead = producer._producer._sender.sender_task
+        dead.cancel()
+        await asyncio.wait([dead])
+        waiting = asyncio.create_task(appender.append(deleted(f"{prefix}a", "late")))
+        await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="expected an Appender that is open"):
+        await waiting
+    assert asyncio.all_tasks() == ours
+    assert await reasons_by_site(kafka_settings, prefix) == {}
+
+
 async def test_a_source_that_makes_wait_delays_no_word_of_an_outage(
     services: Any, kafka_settings: Settings, prefix: str
 ) -> None:
