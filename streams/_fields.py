@@ -6,6 +6,7 @@ Each type stands for a `rule` or a type of the schema files; `_generate` writes 
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -20,7 +21,7 @@ ID_CHARACTERS_MAX = 100
 """The length of the guide's VARCHAR(100) columns that hold entity ids."""
 
 _TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
-_NUMBER = re.compile(r"\s*[+-]?\d*\.?\d*\s*")
+_YEAR = re.compile(r"[0-9]{4}-")
 _Field = TypeVar("_Field")
 
 
@@ -46,8 +47,10 @@ def _uuid(value: str) -> str:
 
 
 def _no_number(value: Any) -> Any:
-    """Refuse a bare number: nobody can tell seconds from milliseconds, or days from either."""
-    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+    """Refuse a bare number, as text too: nobody can tell seconds from milliseconds, or days from either."""
+    # Of a word pydantic says itself that it is no time.
+    no_year = isinstance(value, str) and not (_YEAR.match(value) or value.isalpha())
+    if no_year or isinstance(value, int | float | Decimal | bytes):
         raise ValueError("expected ISO 8601 text such as 2025-07-24 or 2025-07-24T12:00:00Z")
     return value
 
