@@ -21,6 +21,14 @@ ID_CHARACTERS_MAX = 100
 """The length of the guide's VARCHAR(100) columns that hold entity ids."""
 
 _TIME_OF_DAY = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00", re.ASCII)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_NUMBER = re.compile(r"\d+(?:\.(\d+))?(?:[eE]([+-]?)0*(\d+))?")
+_SUSPICIOUS = re.compile(r"[eE][+-]?\d{4}|(?<!\d)\d{15000}")
+"""What every number has that `numeric` may not hold, and nearly no other text."""
+_DECIMALS_MAX = 16_383
+"""Of a `numeric`, in which jsonb keeps its numbers."""
+_EXPONENT_DIGITS_MAX = 5
 _YEAR = re.compile(r"[0-9]{4}-")
 _Field = TypeVar("_Field")
 
@@ -82,7 +90,7 @@ def _time_of_day(value: str) -> str:
 
 def geojson_problem(value: str) -> str | None:
     """Say why this text is no GeoJSON object, or None if it may be one: its coordinates aren't looked at."""
-    if "\\u0000" in value:
+    if "\\u0000" in value and _NUL.search(value):
         return "the character NUL, which Postgres's jsonb can't hold"
     try:
         parsed = orjson.loads(value)
@@ -90,7 +98,16 @@ def geojson_problem(value: str) -> str | None:
         return str(error)
     if not isinstance(parsed, dict) or not isinstance(parsed.get("type"), str):
         return 'JSON without a "type"'
+    if _SUSPICIOUS.search(value) and any(map(_is_beyond_numeric, _NUMBER.finditer(_STRING.sub('""', value)))):
+        return f"a number of more than {_DECIMALS_MAX} decimals, which Postgres's jsonb can't hold"
     return None
+
+
+def _is_beyond_numeric(number: re.Match[str]) -> bool:
+    decimals, sign, exponent = number.groups("")
+    if len(exponent) > _EXPONENT_DIGITS_MAX:
+        return True
+    return len(decimals) - int(f"{sign}{exponent or 0}") > _DECIMALS_MAX
 
 
 def _geojson(value: str) -> str:

@@ -90,6 +90,11 @@ REFUSED = [
     ("territory_boundary_changed", {"boundary": "[]"}, 'JSON without a "type"'),
     ("territory_boundary_changed", {"boundary": '{"type": 1}'}, 'JSON without a "type"'),
     ("territory_boundary_changed", {"boundary": '{"type": "Point", "x": "\\u0000"}'}, "NUL"),
+    ("territory_boundary_changed", {"boundary": r'{"type": "Point", "x": "\\\u0000"}'}, "NUL"),
+    ("territory_boundary_changed", {"boundary": '{"type": "Point", "x": 1e-16384}'}, "more than 16383 decimals"),
+    ("territory_boundary_changed", {"boundary": '{"type": "Point", "x": 0.10E-016383}'}, "more than 16383 decimals"),
+    ("territory_boundary_changed", {"boundary": '{"type": "Point", "x": 0e2147483648}'}, "more than 16383 decimals"),
+    ("territory_boundary_changed", {"boundary": f'{{"type": "Point", "x": 0.{"0" * 16_384}}}'}, "16383 decimals"),
     ("territory_boundary_changed", {"boundary": '{"type": "Point", "x": "\\ud800"}'}, "GeoJSON object as JSON text"),
     ("territory_boundary_changed", {"boundary": '{"type": "Point", "x": ' + "[" * 100_000}, "GeoJSON object"),
 ]
@@ -120,6 +125,20 @@ ACCEPTED: list[tuple[dict[str, Any], Callable[[Any], object], object]] = [
 @pytest.mark.parametrize(("values", "attribute", "expected"), ACCEPTED)
 def test_a_producer_may_say_so(values: dict[str, Any], attribute: Callable[[Any], object], expected: object) -> None:
     assert attribute(example(SITE, **values)) == expected
+
+
+BOUNDARIES = [
+    r'{"type": "Point", "x": "\\u0000"}',
+    r'{"type": "Point", "x": "\\\\u0000"}',
+    '{"type": "Point", "x": [1e-16383, 0.25E-16381, 1e0000000000000000001, 1e308]}',
+    '{"type": "Point", "x": "1e-20000 \\" 1e-20000"}',
+    f'{{"type": "Point", "x": 0.{"0" * 16_383}}}',
+]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=lambda boundary: boundary[:50])
+def test_a_boundary_may_be_what_postgres_can_hold(boundary: str) -> None:
+    assert example("territory_boundary_changed", boundary=boundary).boundary == boundary  # type: ignore[attr-defined]
 
 
 def test_an_event_without_id_and_time_gets_new_ones() -> None:
