@@ -119,7 +119,7 @@ def _joined(number: int, parts: list[bytes], size: int) -> Line:
 
 
 async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
-    """Yield bytes as soon as there are some; waiting for a pipe or a terminal stops nobody else."""
+    """Yield bytes as soon as there are some; neither waiting for a pipe or a terminal nor a long file stops others."""
     may_wait = True
     while True:
         if may_wait:
@@ -128,6 +128,9 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
         if not chunk:
             return
         yield chunk
+        if not may_wait:
+            # Else whoever ends this, as SIGTERM does, would have to wait for the file's end.
+            await asyncio.sleep(0)
 
 
 async def _readable(descriptor: int) -> bool:

@@ -94,6 +94,16 @@ async def test_waiting_for_a_line_stops_nobody_else() -> None:
     assert await asyncio.wait_for(waiting, 5) == []
 
 
+async def test_reading_a_long_file_stops_nobody_else(tmp_path: Path) -> None:
+    lines, _ = lines_of(opened(tmp_path, f"{GOOD}\n".encode() * 5_000))
+    reading = asyncio.create_task(drained(lines))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert lines.bytes_read < 5_000 * len(GOOD)
+
+
 async def test_bad_lines_are_counted_and_named_with_their_numbers(tmp_path: Path) -> None:
     lines, reported = lines_of(opened(tmp_path, f"{GOOD}\n\n{BAD}\n{GOOD}\nx\n".encode()), go_on=True)
     assert len(await drained(lines)) == 2
