@@ -18,10 +18,10 @@ from sitelog.projections._install import owner_of, refuse_other_version
 from sitelog.projections._look import looking
 from sitelog.projections._look_positions import Change, Standing, changes, positions
 from sitelog.projections._read_models import PROJECTOR
-from sitelog.projections._reposition import Reposition, reposition, see
+from sitelog.projections._reposition import Reposition, Seen, reposition, see
 from sitelog.streams._offsets import Bounds, Offsets, Place
 from sitelog.streams.errors import ConfigError, UnavailableError
-from sitelog.streams.settings import Settings
+from sitelog.streams.settings import DatabaseSettings, Settings, WorkerSettings
 
 CHANGES_SHOWN: Final = 20
 
@@ -55,9 +55,9 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
 def _table(standings: list[Standing]) -> Table:
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     grid.add_column("consumer", overflow="fold")
-    grid.add_column("partition", overflow="fold")
+    grid.add_column("partition", no_wrap=True)
     for heading in ("position", "log seq", "epoch"):
-        grid.add_column(heading, justify="right", overflow="fold")
+        grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("owner", overflow="fold")
     for one in standings:
         grid.add_row(
@@ -97,28 +97,18 @@ def move(  # noqa: PLR0917 - typer's arguments and options
     nobody knows, with 70 if somebody else has moved it meanwhile, and with 69 if Kafka or Postgres can't be reached.
     """
     settings = settings_from(config)
-    asyncio.run(_move(settings, Place(topic, partition), offset, (consumer, by, reason), confirmed=yes))
-
-
-async def _move(settings: Settings, place: Place, text: str, who: tuple[str, str, str], *, confirmed: bool) -> None:
     owner = owner_of(settings)
-    consumer, by, reason = who
-    bounds = await _bounds(settings, place)
-    offset = offset_of(text, place, bounds)
-    where = f"{consumer} in {place.topic}[{place.partition}]"
+    place = Place(topic, partition)
+    bounds = asyncio.run(_bounds(settings, place))
+    decided = Reposition(consumer, *place, offset_of(offset, place, bounds), by, reason)
     seen = None
-    if not confirmed:
-        async with session(owner, application="sitelog position") as connection:
-            await refuse_other_version(connection)
-            seen = await see(connection, consumer, *place)
-        _say(where, seen.next_offset, offset, bounds)
-        confirm("Move it?")
-    async with session(owner, application="sitelog position", worker=settings.worker) as connection:
-        await refuse_other_version(connection)
-        decided = Reposition(consumer, place.topic, place.partition, offset, by, reason)
-        before = await reposition(connection, decided, seen)
-    if confirmed:
-        _say(where, before, offset, bounds)
+    if not yes:
+        seen = asyncio.run(_see(owner, decided))
+        _say(decided, seen.next_offset, bounds)
+        confirm("Move it?")  # outside of asyncio, which would take a Ctrl-C for itself
+    before = asyncio.run(_move(owner, settings.worker, decided, seen))
+    if yes:
+        _say(decided, before, bounds)
     typer.echo("A worker that held the partition is fenced: restart it, or it ends with 75 by itself")
 
 
@@ -133,7 +123,20 @@ async def _bounds(settings: Settings, place: Place) -> Bounds:
     return bounds
 
 
-def _say(where: str, before: int | None, offset: int, bounds: Bounds) -> None:
-    typer.echo(f"{where}: {'never claimed' if before is None else f'{before:,}'} → {offset:,}")
-    for sentence in consequences(before, offset, bounds):
+async def _see(owner: DatabaseSettings, decided: Reposition) -> Seen:
+    async with session(owner, application="sitelog position") as connection:
+        await refuse_other_version(connection)
+        return await see(connection, decided.consumer, decided.topic, decided.partition)
+
+
+async def _move(owner: DatabaseSettings, worker: WorkerSettings, decided: Reposition, seen: Seen | None) -> int | None:
+    async with session(owner, application="sitelog position", worker=worker) as connection:
+        await refuse_other_version(connection)
+        return await reposition(connection, decided, seen)
+
+
+def _say(decided: Reposition, before: int | None, bounds: Bounds) -> None:
+    where = f"{decided.consumer} in {decided.topic}[{decided.partition}]"
+    typer.echo(f"{where}: {'never claimed' if before is None else f'{before:,}'} → {decided.offset:,}")
+    for sentence in consequences(before, decided.offset, bounds):
         typer.echo(f"  {sentence}")

@@ -1,6 +1,9 @@
 """A position moved by hand: on the record, said before, and past every worker that holds the partition."""
 
 import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from pathlib import Path
@@ -168,6 +171,26 @@ async def test_nothing_is_moved_without_a_yes_or_a_reason(rig: Rig) -> None:
     sure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed="y\n")
     assert sure.code == 0, sure.err
     assert len(await rig.connection.fetch(CHANGES)) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_the_question_ends_with_the_first_signal(rig: Rig, number: signal.Signals, code: int) -> None:
+    arguments = ("position", "set", SITES, "0", "start", *WHY, "--config", str(config(rig)))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sitelog.cli", *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            await process.stdout.readuntil(b"Move it? [y/N]:")
+            await asyncio.sleep(0.2)  # it reads now
+            process.send_signal(number)
+            assert await process.wait() == code
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+    assert await rig.connection.fetch(CHANGES) == []
 
 
 async def test_a_consumer_that_nobody_knows_is_refused(rig: Rig) -> None:
