@@ -109,7 +109,10 @@ def move(  # noqa: PLR0917 - typer's arguments and options
     before = asyncio.run(_move(owner, settings.worker, decided, seen))
     if yes:
         _say(decided, before, bounds)
-    typer.echo("A worker that held the partition is fenced: restart it, or it ends with 75 by itself")
+    typer.echo(
+        "A worker that holds the partition is fenced: restart it. By itself it notices no sooner than with the next "
+        "event there, and ends with 75"
+    )
 
 
 async def _bounds(settings: Settings, place: Place) -> Bounds:

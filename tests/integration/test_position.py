@@ -170,6 +170,7 @@ async def test_nothing_is_moved_without_a_yes_or_a_reason(rig: Rig) -> None:
     assert await rig.connection.fetch(CHANGES) == []
     sure = await sitelog(config(rig), "position", "set", SITES, "0", "start", *WHY, typed="y\n")
     assert sure.code == 0, sure.err
+    assert "restart it. By itself it notices no sooner than with the next event there" in sure.out
     assert len(await rig.connection.fetch(CHANGES)) == 1
 
 
