@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,10 +107,11 @@ async def _refold_apart(
     longest_first = sorted(enumerate(spans), key=lambda numbered: -numbered[1].events)
     processes = min(settings.replay.processes, len(spans))
     with ProcessPoolExecutor(processes, context, _start, (done,)) as pool:
-        pending = {
-            loop.run_in_executor(pool, _refold_in_process, settings, names, created, span, slot)
-            for slot, span in longest_first
-        }
+        with _without_interrupt():  # each is started as soon as there is work for it
+            pending = {
+                loop.run_in_executor(pool, _refold_in_process, settings, names, created, span, slot)
+                for slot, span in longest_first
+            }
         try:
             while pending:
                 finished, pending = await asyncio.wait(
@@ -126,6 +128,16 @@ async def _refold_apart(
         finally:
             done[len(spans)] = 1
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Let a Ctrl-C wait, in processes that are started meanwhile until they ignore it: Python is long in starting."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _done: Any = None

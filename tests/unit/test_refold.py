@@ -1,4 +1,4 @@
-"""A process of a replay ends with its replay."""
+"""A process of a replay ends with its replay, and leaves a Ctrl-C to it."""
 
 import gc
 import multiprocessing
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +77,32 @@ def test_it_ends_with_its_parent_also_while_it_has_nothing_to_do(*, busy: bool) 
     while runs(child):
         assert time.monotonic() < deadline, f"{child} still runs"
         time.sleep(0.02)
+
+
+def is_deaf() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def tell_if_deaf(done: Any) -> None:
+    """Say in place of a process that starts whether a Ctrl-C would have hit it until now."""
+    done[0] = is_deaf()
+
+
+def do_nothing(*_: object) -> None:
+    """Stand in for all work."""
+
+
+async def test_a_ctrl_c_waits_while_its_processes_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_refold, "_start", tell_if_deaf)
+    monkeypatch.setattr(_refold, "_refold_in_process", do_nothing)
+    settings: Any = SimpleNamespace(replay=SimpleNamespace(processes=1))
+    planned: Any = SimpleNamespace(projections=())
+    told: list[int] = []
+
+    await _refold._refold_apart(settings, planned, {}, [SPAN], told.append)
+
+    assert told[-1] == 1, "it was not"
+    assert not is_deaf()
 
 
 def runs(process: Path) -> bool:
