@@ -55,9 +55,9 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
 def _table(standings: list[Standing]) -> Table:
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     grid.add_column("consumer", overflow="fold")
-    grid.add_column("partition", no_wrap=True)
+    grid.add_column("partition", overflow="fold")
     for heading in ("position", "log seq", "epoch"):
-        grid.add_column(heading, justify="right", no_wrap=True)
+        grid.add_column(heading, justify="right", overflow="fold")
     grid.add_column("owner", overflow="fold")
     for one in standings:
         grid.add_row(
