@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tests.benchmarks.machine import _commit
 from tests.chaos import page, report
 from tests.chaos.kinds import KINDS
 from tests.chaos.outcome import Outcome
@@ -48,6 +49,7 @@ def main(
         console.print(line, style="dim", markup=False, highlight=False)
 
     command = f'make chaos ARGS="{asked(first, runs, seconds, faults, alone=alone, rate=rate)}"'
+    commit = _commit()  # before the page itself is a change of it
     outcomes: list[Outcome] = []
     for number in range(first, first + runs):
         again = asked(number, 1, seconds, faults, alone=alone, rate=rate)
@@ -60,7 +62,7 @@ def main(
         if json:
             report.write_json(json, outcomes)
         if write_page:
-            page.put(outcomes, runs, command, only_recovery=alone)
+            page.put(outcomes, runs, command, commit, only_recovery=alone)
     report.show_recoveries(console, outcomes)
     if not all(outcome.is_right for outcome in outcomes):
         raise typer.Exit(1)

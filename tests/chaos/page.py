@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks.machine import _commit, _cpu
+from tests.benchmarks.machine import _cpu
 from tests.chaos.outcome import Outcome
 from tests.chaos.report import recovered, tally, verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
-def put(outcomes: Sequence[Outcome], runs: int, command: str, *, only_recovery: bool = False) -> None:
+def put(outcomes: Sequence[Outcome], runs: int, command: str, commit: str, *, only_recovery: bool = False) -> None:
     """Replace the table of the runs, unless told not to, and that of the recovery times, if any fault struck alone.
 
-    `runs` is how many there were to be.
+    `runs` is how many there were to be, `commit` the one that was current when they began.
     """
     text = PAGE.read_text(encoding="utf-8")
-    trailer = ["", _circumstances(command)]
+    trailer = ["", _circumstances(command, commit)]
     if not only_recovery:
         text = replaced(text, "runs", [*run_lines(outcomes, runs), *trailer])
     if recovered(outcomes):
@@ -58,11 +58,11 @@ def run_lines(outcomes: Sequence[Outcome], runs: int) -> list[str]:
     return [*_table(head, rows), "", f"{right} of {runs} runs right."]
 
 
-def _circumstances(command: str) -> str:
+def _circumstances(command: str, commit: str) -> str:
     """Say when and on what: above the number of cores the load is somebody else's, too, and times are too long."""
     load, _, _ = os.getloadavg()
     return (
-        f"`{command}` on {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}, {_cpu()}, {os.cpu_count()} cores, "
+        f"`{command}` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {_cpu()}, {os.cpu_count()} cores, "
         f"load at the end {load:.1f}."
     )
 
