@@ -71,6 +71,16 @@ async def reasons(settings: Settings, prefix: str) -> list[str | None]:
     return [event.reason for event in events]
 
 
+async def begun(process: Process, settings: Settings, prefix: str) -> asyncio.StreamWriter:
+    """Give it one event and an empty line, and return where the next lines go once Kafka has that event."""
+    assert process.stdin is not None
+    process.stdin.write(f"{line(prefix, 'before')}\n\n".encode())
+    async with asyncio.timeout(60):
+        while await reasons(settings, prefix) != ["before"]:
+            pass
+    return process.stdin
+
+
 async def test_a_file_is_appended_in_its_order(
     config: Path, kafka_settings: Settings, prefix: str, tmp_path: Path
 ) -> None:
@@ -156,11 +166,7 @@ async def test_an_outage_names_the_line_to_resume_at(
 ) -> None:
     limits = {"SITELOG__APPEND__DELIVERY_TIMEOUT_SECONDS": "2", "SITELOG__APPEND__IN_FLIGHT_MAX": "10"}
     process = await started(config, folder=tmp_path, **limits)
-    assert process.stdin is not None
-    process.stdin.write(f"{line(prefix, 'before')}\n\n".encode())
-    async with asyncio.timeout(60):
-        while await reasons(kafka_settings, prefix) != ["before"]:
-            pass
+    await begun(process, kafka_settings, prefix)
     async with frozen_broker(services):
         lines = [line(prefix, str(number)) for number in range(50)]
         code, out, err = await finished(process, "\n".join(lines))
@@ -177,13 +183,9 @@ async def test_who_interrupts_it_in_an_outage_learns_the_line_to_resume_at(
     told: signal.Signals, services: Any, config: Path, kafka_settings: Settings, prefix: str
 ) -> None:
     process = await started(config, folder=config.parent)
-    assert process.stdin is not None
-    process.stdin.write(f"{line(prefix, 'before')}\n\n".encode())
-    async with asyncio.timeout(60):
-        while await reasons(kafka_settings, prefix) != ["before"]:
-            pass
+    stdin = await begun(process, kafka_settings, prefix)
     async with frozen_broker(services):
-        process.stdin.write("".join(f"{line(prefix, str(number))}\n" for number in range(50)).encode())
+        stdin.write("".join(f"{line(prefix, str(number))}\n" for number in range(50)).encode())
         await asyncio.sleep(1)
         process.send_signal(told)
         code, out, err = await finished(process)

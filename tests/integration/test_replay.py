@@ -491,47 +491,47 @@ async def test_so_many_events_between_fold_and_switch_are_folded_without_holding
     assert await compare(written.connection, written.log.oracle) == []
 
 
+def switch_attempts(monkeypatch: pytest.MonkeyPatch, *, late: int = 0) -> list[float]:
+    """Note the seconds that each attempt to switch is given; the first so many find that too much has come."""
+    attempt, attempts = ReplayRun._try_switch, list[float]()
+
+    async def noted(self: ReplayRun, seconds: float) -> None:
+        attempts.append(seconds)
+        if len(attempts) <= late:
+            raise _replay_run._BehindError
+        await attempt(self, seconds)
+
+    monkeypatch.setattr(ReplayRun, "_try_switch", noted)
+    return attempts
+
+
 async def test_what_comes_while_the_fresh_tables_are_indexed_is_folded_before_the_switch_is_tried(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish, attempt = _switch.finish_fresh, ReplayRun._try_switch
-    attempts = 0
+    finish = _switch.finish_fresh
 
     async def slowly(*args: Any) -> None:
         await finish(*args)
         await written.log.write(islice(Lives(6, sites=5), 100))
 
-    async def counted(self: ReplayRun, seconds: float) -> None:
-        nonlocal attempts
-        attempts += 1
-        await attempt(self, seconds)
-
     monkeypatch.setattr(_switch, "finish_fresh", slowly)
-    monkeypatch.setattr(ReplayRun, "_try_switch", counted)
+    attempts = switch_attempts(monkeypatch)
     report = await replay(written.limited(switch_events_max=10), LOADED)
-    assert (report.events, attempts) == (len(written.log.oracle.applied), 1)
+    assert (report.events, len(attempts)) == (len(written.log.oracle.applied), 1)
     assert await compare(written.connection, written.log.oracle) == []
 
 
 async def test_catching_up_takes_none_of_the_time_for_the_switch(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catch_up, attempt = ReplayRun._catch_up, ReplayRun._try_switch
-    attempts = 0
+    catch_up = ReplayRun._catch_up
 
     async def slowly(self: ReplayRun) -> None:
         await asyncio.sleep(1.5)
         await catch_up(self)
 
-    async def late(self: ReplayRun, seconds: float) -> None:
-        nonlocal attempts
-        attempts += 1
-        if attempts < 3:
-            raise _replay_run._BehindError
-        await attempt(self, seconds)
-
     monkeypatch.setattr(ReplayRun, "_catch_up", slowly)
-    monkeypatch.setattr(ReplayRun, "_try_switch", late)
+    switch_attempts(monkeypatch, late=2)
     assert (await replay(written.limited(switch_seconds_max=1), LOADED)).switched
 
 
