@@ -21,6 +21,9 @@ from sitelog.projections._stored import Stored
 BULK_ROWS: Final = 200
 """From so many rows on, COPY into a temporary table and one INSERT … SELECT cost half of one array per column."""
 
+BYTEWISE: Final = ' COLLATE "C"'
+"""What an index holds is an id, not a word: _schema.sql says why that matters."""
+
 
 class Table:
     """The table of one projection; `suffix` names a second one that a replay builds beside it."""
@@ -39,8 +42,10 @@ class Table:
     @cached_property
     def create_sql(self) -> str:
         """DDL of the table and its primary key."""
+        indexed = set(self.projection.key).union(*self.projection.indexes)
         lines = [
-            f"    {column} {kind}{'' if nullable else ' NOT NULL'}"
+            f"    {column} {kind}{BYTEWISE if kind == 'text' and column in indexed else ''}"
+            f"{'' if nullable else ' NOT NULL'}"
             for column, (kind, nullable) in self.projection.columns.items()
         ]
         lines += [f"    {column} {kind}" for column, kind in BOOKKEEPING.items()]
