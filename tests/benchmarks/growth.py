@@ -17,11 +17,11 @@ LOADED_AT_ONCE: Final = 200_000
 
 @dataclass(frozen=True)
 class Growth:
-    """The changes' figures after a log of `log_events`; `backlog` is the worker that applied these, all at once."""
+    """The changes' figures after a log of `log_events`, and the memory that the worker took who applied these."""
 
     sites: int
     log_events: int
-    backlog: Run
+    backlog_memory_peak_bytes: int
     changes: Run
 
 
@@ -46,14 +46,14 @@ async def _step(sites: int, log_events: int, changes: int) -> Growth:
         connected(ours, database) as connection,
     ):
         load_pieces(ours.settings(), TOPIC, islice(messages, log_events), LOADED_AT_ONCE)
-        async with watched(ours, SITELOG, database, connection) as watch:
-            backlog = await watch.until(log_events)
+        async with watched(ours, SITELOG, database, connection) as creating:
+            await creating.until_committed(log_events)
         await _tidy(connection)
         load_pieces(ours.settings(), TOPIC, messages, LOADED_AT_ONCE)
-        async with watched(ours, SITELOG, database, connection) as watch:
-            measured = await watch.until(life.events, after=log_events)
+        async with watched(ours, SITELOG, database, connection) as changing:
+            measured = await changing.until(life.events, after=log_events)
         await check(connection, SITELOG, life)
-    return Growth(sites, log_events, backlog, measured)
+    return Growth(sites, log_events, creating.memory_peak, measured)
 
 
 async def _tidy(connection: Any) -> None:

@@ -127,14 +127,15 @@ class Watch:
 
         Raises NotCountedError if they never are.
         """
-        first = await self._until_committed(after + 1)
+        first = await self.until_committed(after + 1)
         if profiled:
             for process in self.processes:
                 process.send_signal(signal.SIGPROF)
-        last = await self._until_committed(events)
+        last = await self.until_committed(events)
         return self._figures(first, last)
 
-    async def _until_committed(self, events: int) -> Sample:
+    async def until_committed(self, events: int) -> Sample:
+        """Return what is seen once that many events are committed. Raises NotCountedError if they never are."""
         moved = sample = await self._sample()
         while sample.committed < events:
             if sample.committed > moved.committed:

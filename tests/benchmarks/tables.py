@@ -69,7 +69,7 @@ def of_growth(measured: Sequence[Growth]) -> Table:
             f"{one.changes.events_per_second / first:.2f}",
             f"{one.changes.cpu_seconds_per_million:.1f}",
             f"{one.changes.memory_peak_bytes / 1e6:.0f}",
-            f"{one.backlog.memory_peak_bytes / 1e6:.0f}",
+            f"{one.backlog_memory_peak_bytes / 1e6:.0f}",
         )
         for one in measured
     ]
