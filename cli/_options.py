@@ -10,7 +10,7 @@ import typer
 
 from sitelog.cli._stack_options import DEFAULT_DIR, DIR_VARIABLE
 from sitelog.streams.errors import ConfigError
-from sitelog.streams.settings import Settings, load_settings
+from sitelog.streams.settings import ProducerSettings, Settings, load_producer_settings, load_settings
 
 CONFIG_VARIABLE: Final = "SITELOG_CONFIG"
 ConfigOption = Annotated[
@@ -80,6 +80,11 @@ def _usual_places() -> tuple[Path, ...]:
 def settings_from(config: Path | None) -> Settings:
     """Load the configuration with this process's environment; raises ConfigError with every problem."""
     return load_settings(find_config(config), os.environ)
+
+
+def producer_settings_from(config: Path | None) -> ProducerSettings:
+    """Load what producers need of it; raises ConfigError as well."""
+    return load_producer_settings(find_config(config), os.environ)
 
 
 def write_json(value: object) -> None:

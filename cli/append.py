@@ -14,14 +14,21 @@ from typing import Annotated, Literal
 import typer
 
 from sitelog.cli._lines import BadLineError, EventLines
-from sitelog.cli._options import CONFIG_VARIABLE, ConfigOption, JsonOption, config_if_any, settings_from, write_json
+from sitelog.cli._options import (
+    CONFIG_VARIABLE,
+    ConfigOption,
+    JsonOption,
+    config_if_any,
+    producer_settings_from,
+    write_json,
+)
 from sitelog.cli._printable import printable
 from sitelog.cli._reading_progress import ReadingProgress
 from sitelog.cli._run import EXIT_NO
 from sitelog.streams.append import Appender, EventTooLarge, NotAcknowledged, record_of
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import ConfigError, Halt, UnavailableError
-from sitelog.streams.settings import AppendSettings, Settings
+from sitelog.streams.settings import AppendSettings, ProducerSettings
 
 app = typer.Typer()
 
@@ -66,7 +73,7 @@ def append(
     again after a failure. Exits with 1 if there was a bad line, with 2 if Kafka takes no event of that size, with 69
     if it can't be reached.
     """
-    settings = _settings_if_any(config) if dry_run else settings_from(config)
+    settings = _settings_if_any(config) if dry_run else producer_settings_from(config)
     summary = Summary(dry_run=dry_run)
     started = monotonic()
     with _opened(file) as (descriptor, name), ReadingProgress(descriptor) as progress:
@@ -87,15 +94,15 @@ def append(
     return EXIT_NO if summary.bad_lines else 0
 
 
-def _settings_if_any(config: Path | None) -> Settings | None:
+def _settings_if_any(config: Path | None) -> ProducerSettings | None:
     """Return the settings to check lines by, None for the defaults; raises ConfigError if --config can't be used.
 
-    A producer's own machine may have no configuration, or one that only workers can load: SITELOG_CONFIG of an image
-    whose file isn't mounted, a password that isn't set.
+    A producer's own machine may have none, or one that can't be loaded there: SITELOG_CONFIG of an image whose file
+    isn't mounted, a password that isn't set.
     """
     try:
         found = config_if_any(config)
-        return None if found is None else settings_from(found)
+        return None if found is None else producer_settings_from(found)
     except ConfigError as error:
         if config is not None and str(config) != os.environ.get(CONFIG_VARIABLE):
             raise
@@ -106,7 +113,7 @@ def _settings_if_any(config: Path | None) -> Settings | None:
 
 
 def _lines(
-    descriptor: int, name: str, settings: Settings | None, progress: ReadingProgress, *, go_on: bool
+    descriptor: int, name: str, settings: ProducerSettings | None, progress: ReadingProgress, *, go_on: bool
 ) -> EventLines:
     codec = Codec()
     most = (AppendSettings() if settings is None else settings.append).event_bytes_max
@@ -120,7 +127,7 @@ def _lines(
     )
 
 
-async def _append(lines: EventLines, told: Callable[[int], None], settings: Settings) -> None:
+async def _append(lines: EventLines, told: Callable[[int], None], settings: ProducerSettings) -> None:
     try:
         async with Appender(settings) as appender:
             await appender.append_many(lines.events(), told)

@@ -1,22 +1,35 @@
 """`sitelog config`: says what is wrong with the configuration, or what it amounts to."""
 
 import sys
+from typing import Annotated
 
 import typer
 import yaml
 
-from sitelog.cli._options import ConfigOption, JsonOption, find_config, settings_from, write_json
+from sitelog.cli._options import (
+    ConfigOption,
+    JsonOption,
+    find_config,
+    producer_settings_from,
+    settings_from,
+    write_json,
+)
 from sitelog.cli._run import EXIT_USAGE
 from sitelog.projections._database import ssl_context
 from sitelog.streams._kafka import kafka_client_options
 from sitelog.streams.errors import ConfigError
-from sitelog.streams.settings import Settings
+from sitelog.streams.settings import ProducerSettings, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Check the configuration, or show it without its secrets.")
 
 
+ProducerOption = Annotated[
+    bool, typer.Option("--producer", help="Check only what producers need: they have no database.")
+]
+
+
 @app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def check(config: ConfigOption = None, producer: ProducerOption = False, as_json: JsonOption = False) -> None:
     """Name every wrong line of the configuration and what was expected there; nothing is connected to.
 
     Exits with 2 if there is any.
@@ -24,11 +37,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     problems: list[str] = []
     place = find_config(config)
     try:
-        settings = settings_from(place)
-        kafka_client_options(settings)
-        for database in (settings.database_config.primary, settings.database_config.read_replica):
-            if database is not None:
-                ssl_context(database)
+        settings = producer_settings_from(place) if producer else settings_from(place)
+        _read_certificates(settings)
     except ConfigError as error:
         if not as_json:
             raise
@@ -50,10 +60,19 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         yaml.safe_dump(values, sys.stdout, sort_keys=False, allow_unicode=True)
 
 
-def _summary(settings: Settings) -> str:
-    kafka, primary = settings.kafka_config, settings.database_config.primary
+def _read_certificates(settings: ProducerSettings) -> None:
+    kafka_client_options(settings)
+    if isinstance(settings, Settings):
+        for database in (settings.database_config.primary, settings.database_config.read_replica):
+            if database is not None:
+                ssl_context(database)
+
+
+def _summary(settings: ProducerSettings) -> str:
+    kafka = settings.kafka_config
     topics = ", ".join(f"{name} ({topic.partitions} partitions)" for name, topic in kafka.topics.items())
-    return (
-        f"Kafka {', '.join(kafka.bootstrap_servers)} by {kafka.security_protocol}; topics {topics}; "
-        f"Postgres {primary.host}:{primary.port}/{primary.database} with ssl_mode {primary.ssl_mode}"
-    )
+    parts = [f"Kafka {', '.join(kafka.bootstrap_servers)} by {kafka.security_protocol}", f"topics {topics}"]
+    if isinstance(settings, Settings):
+        primary = settings.database_config.primary
+        parts.append(f"Postgres {primary.host}:{primary.port}/{primary.database} with ssl_mode {primary.ssl_mode}")
+    return "; ".join(parts)

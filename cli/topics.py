@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from sitelog.cli._options import ConfigOption, settings_from
+from sitelog.cli._options import ConfigOption, producer_settings_from
 from sitelog.streams.topics import check_topics, create_topics
 
 app = typer.Typer(no_args_is_help=True, help="Create the Kafka topics that the configuration names, or check them.")
@@ -17,7 +17,7 @@ def create(config: ConfigOption = None) -> None:
     Exits with 79 if one has another number of partitions than the configuration says, is compacted, or can't be
     created. What else of an existing one is less than configured is told on stderr.
     """
-    settings = settings_from(config)
+    settings = producer_settings_from(config)
     created, less = asyncio.run(create_topics(settings))
     for name, topic in settings.kafka_config.topics.items():
         what = "created" if name in created else "was there already"
@@ -33,7 +33,7 @@ def check(config: ConfigOption = None) -> None:
     Exits with 79 if one is missing, has another number of partitions, is compacted, or keeps events for less time,
     takes smaller ones only, or acknowledges them with fewer copies than configured.
     """
-    settings = settings_from(config)
+    settings = producer_settings_from(config)
     unseen = asyncio.run(check_topics(settings))
     for name, topic in settings.kafka_config.topics.items():
         rest = "; its settings may not be seen (DescribeConfigs)" if name in unseen else ""

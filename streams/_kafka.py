@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, SaslAuthenticationFailed, UnsupportedSas
 
 from sitelog.streams._section import is_loopback
 from sitelog.streams.errors import ConfigError, SitelogError, UnavailableError, reason_of
-from sitelog.streams.settings import KafkaSettings, Settings
+from sitelog.streams.settings import KafkaSettings, ProducerSettings
 
 CONNECT_SECONDS: Final = 10
 """For one broker to accept and let us in: a healthy one takes milliseconds, another continent's half a second."""
@@ -35,7 +35,7 @@ class Client(Protocol):
         """Connect."""
 
 
-def kafka_client_options(settings: Settings) -> dict[str, Any]:
+def kafka_client_options(settings: ProducerSettings) -> dict[str, Any]:
     """Return the keyword arguments with which any aiokafka client reaches the configured Kafka.
 
     Raises ConfigError if `ssl_cafile` can't be read. The password is in the result: don't log it.
@@ -44,7 +44,7 @@ def kafka_client_options(settings: Settings) -> dict[str, Any]:
     return {"bootstrap_servers": list(kafka.bootstrap_servers), **_security(kafka)}
 
 
-def faust_credentials(settings: Settings) -> Any:
+def faust_credentials(settings: ProducerSettings) -> Any:
     """Return what Faust wants as `broker_credentials`, or None for a Kafka that asks for nothing.
 
     Raises ConfigError if `ssl_cafile` can't be read.
@@ -64,7 +64,7 @@ def faust_credentials(settings: Settings) -> Any:
     return SSLCredentials(context) if context else None
 
 
-async def start_client(client: Client, settings: Settings) -> None:
+async def start_client(client: Client, settings: ProducerSettings) -> None:
     """Start an aiokafka client within a bounded time.
 
     Raises UnavailableError (no broker answers, with each address and reason) or ConfigError (a broker
@@ -79,7 +79,7 @@ async def start_client(client: Client, settings: Settings) -> None:
         raise await _diagnose(settings, error) from error
 
 
-async def _diagnose(settings: Settings, error: Exception) -> SitelogError:
+async def _diagnose(settings: ProducerSettings, error: Exception) -> SitelogError:
     """Find out why no broker took us: aiokafka says it only in its log."""
     kafka = settings.kafka_config
     options = _security(kafka)

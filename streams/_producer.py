@@ -15,7 +15,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams.errors import Halt, UnavailableError, reason_of
-from sitelog.streams.settings import Settings
+from sitelog.streams.settings import ProducerSettings
 from sitelog.streams.topics import EXIT_TOPICS
 
 TOPIC_SECONDS_MAX: Final = 5
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Producer:
     """An idempotent producer of one compression: what it was given is in the topic once, and in its order."""
 
-    def __init__(self, settings: Settings, compression: str) -> None:
+    def __init__(self, settings: ProducerSettings, compression: str) -> None:
         """Take the name of a compression as topics are configured with it."""
         self._settings = settings
         self._compression = None if compression in _UNCOMPRESSED else compression

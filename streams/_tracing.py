@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sitelog.streams.errors import ConfigError
-from sitelog.streams.settings import Settings
+from sitelog.streams.settings import ProducerSettings
 
 if TYPE_CHECKING:
     from sitelog.streams._telemetry import Telemetry
 
 
-def open_telemetry(settings: Settings, service: str, instance: str | None = None) -> "Telemetry | None":
+def open_telemetry(settings: ProducerSettings, service: str, instance: str | None = None) -> "Telemetry | None":
     """Start what sends spans, named `service` unless OTEL_SERVICE_NAME says otherwise; None where tracing is off.
 
     `instance` is this process among others of its kind, its host and pid where none is given.
@@ -30,7 +30,7 @@ def open_telemetry(settings: Settings, service: str, instance: str | None = None
 
 
 @contextmanager
-def telemetry(settings: Settings, service: str, instance: str | None = None) -> Iterator["Telemetry | None"]:
+def telemetry(settings: ProducerSettings, service: str, instance: str | None = None) -> Iterator["Telemetry | None"]:
     """Give `open_telemetry`'s answer for a block, and at its end send what is left, for a bounded time."""
     opened = open_telemetry(settings, service, instance)
     try:

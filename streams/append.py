@@ -17,7 +17,7 @@ from sitelog.streams._tracing import open_telemetry
 from sitelog.streams.codec import Codec
 from sitelog.streams.errors import ConfigError, Halt, Retry, SitelogError, UnavailableError
 from sitelog.streams.registry import SchemaRegistry
-from sitelog.streams.settings import Settings
+from sitelog.streams.settings import ProducerSettings
 
 if TYPE_CHECKING:
     from sitelog.streams._append_spans import AppendSpans
@@ -74,7 +74,7 @@ class Appender:
     who appends faster than Kafka takes it, waits.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ProducerSettings) -> None:
         """Take the settings; nothing is connected before `async with`."""
         self._settings = settings
         self._limits = settings.append

@@ -1,8 +1,8 @@
 """The configuration: one YAML file in the shape of the integration guide, checked before anything starts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -22,7 +22,7 @@ from sitelog.streams._replay_settings import ReplaySettings
 from sitelog.streams._section import Problem, Section, is_loopback, raise_if_any
 from sitelog.streams._tracing_settings import TracingSettings
 from sitelog.streams._worker_settings import AppendSettings, WorkerSettings
-from sitelog.streams._yaml import read_yaml
+from sitelog.streams._yaml import Document, read_yaml
 from sitelog.streams.errors import ConfigError
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "KafkaSettings",
     "OwnerSettings",
     "PoolSettings",
+    "ProducerSettings",
     "ReplaySettings",
     "ReplicaPoolSettings",
     "ReplicaSettings",
@@ -42,21 +43,27 @@ __all__ = [
     "TracingSettings",
     "WorkerSettings",
     "is_loopback",
+    "load_producer_settings",
     "load_settings",
 ]
 
 
-class Settings(Section):
-    """All of the configuration. Frozen: what a process started with is what it runs with."""
+class ProducerSettings(Section):
+    """What producers need of the configuration: they never speak to Postgres."""
 
     kafka_config: KafkaSettings
+    append: AppendSettings = AppendSettings()
+    tracing: TracingSettings = TracingSettings()
+
+
+class Settings(ProducerSettings):
+    """All of the configuration. Frozen: what a process started with is what it runs with."""
+
     database_config: DatabasesSettings
     # The guide's, by event. Checked only: what an event is, and its newest version, schemas/avro decides.
     event_schemas: EventSchemas = Field(default_factory=dict)
     worker: WorkerSettings = WorkerSettings()
-    append: AppendSettings = AppendSettings()
     replay: ReplaySettings = ReplaySettings()
-    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -82,6 +89,21 @@ def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
     written with commas. Raises ConfigError with a line for every problem found,
     `file:line: dotted.field: expected …, got …`; no secret, and nothing that came out of a variable, is in it.
     """
+    return _load(path, environ, Settings)
+
+
+def load_producer_settings(path: Path, environ: Mapping[str, str]) -> ProducerSettings:
+    """Read what producers need of the configuration at `path`; as `load_settings` otherwise.
+
+    The other sections may be missing, or name variables that are: a producer has no password for Postgres.
+    """
+    return _load(path, environ, ProducerSettings)
+
+
+S = TypeVar("S", bound=ProducerSettings)
+
+
+def _load(path: Path, environ: Mapping[str, str], kind: type[S]) -> S:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -95,11 +117,19 @@ def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
         document.problems.append(((), "expected sections such as kafka_config, got something else"))
         document.data = {}
     overrides = override(document.data, environ)
+    _leave_out(document, Settings.model_fields.keys() - kind.model_fields.keys())
     try:
-        settings, invalid = Settings.model_validate(document.data), None
+        settings, invalid = kind.model_validate(document.data), None
     except ValidationError as error:
         settings, invalid = None, error
-    problems = report(document, overrides, invalid, Settings)
+    problems = report(document, overrides, invalid, kind)
     if settings is None or problems:
         raise ConfigError("\n".join(problems)) from None
     return settings
+
+
+def _leave_out(document: Document, sections: Collection[str]) -> None:
+    """Drop sections, and what is wrong in them."""
+    for section in sections:
+        document.data.pop(section, None)
+    document.problems = [problem for problem in document.problems if not {*problem[0][:1]} & {*sections}]

@@ -22,7 +22,7 @@ from aiokafka.errors import (
 from sitelog.streams._kafka import kafka_client_options, start_client
 from sitelog.streams._worker_settings import OVERHEAD_BYTES
 from sitelog.streams.errors import Halt, UnavailableError, reason_of
-from sitelog.streams.settings import Settings, TopicSettings
+from sitelog.streams.settings import ProducerSettings, TopicSettings
 
 EXIT_TOPICS: Final = 79
 """The process's exit code when a topic is missing, or isn't what the configuration says."""
@@ -49,7 +49,7 @@ _UNSEEN: Final = {
 log = logging.getLogger(__name__)
 
 
-async def create_topics(settings: Settings) -> tuple[list[str], list[str]]:
+async def create_topics(settings: ProducerSettings) -> tuple[list[str], list[str]]:
     """Create the configured topics that are missing; return their names once they can be used, and what others lack.
 
     That is a line for each setting of a topic that was there which is less than configured, and for the command that
@@ -76,7 +76,7 @@ async def create_topics(settings: Settings) -> tuple[list[str], list[str]]:
     return missing, list(_less_than_configured(settings, values))
 
 
-async def check_topics(settings: Settings) -> list[str]:
+async def check_topics(settings: ProducerSettings) -> list[str]:
     """Raise Halt if a configured topic isn't as the configuration says; change nothing.
 
     Returns the names of the topics whose own settings this user may not see: of those only partitions are compared.
@@ -117,7 +117,7 @@ async def require_topics(
 
 
 @asynccontextmanager
-async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(settings: ProducerSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect for a few requests; whatever Kafka fails at meanwhile becomes UnavailableError, see `start_client`."""
     admin = AIOKafkaAdminClient(request_timeout_ms=_REQUEST_SECONDS * 1_000, **kafka_client_options(settings))
     try:
@@ -165,7 +165,7 @@ def _refuse_compacted(values: Mapping[str, Mapping[str, str]]) -> None:
             )
 
 
-def _less_than_configured(settings: Settings, values: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
+def _less_than_configured(settings: ProducerSettings, values: Mapping[str, Mapping[str, str]]) -> Iterable[str]:
     for name, own in values.items():
         wanted = _configs(settings.kafka_config.topics[name], settings)
         less = [key for key in _AT_LEAST if key in own and _amount(own[key]) < _amount(wanted[key])]
@@ -177,7 +177,7 @@ def _less_than_configured(settings: Settings, values: Mapping[str, Mapping[str, 
             yield f"Run {_command(name)} {change}, or lower what is configured"
 
 
-def _reason(settings: Settings) -> str:
+def _reason(settings: ProducerSettings) -> str:
     """Say what a topic's largest batch is made of; no setting has this number, nor the name that Kafka has for it."""
     append = settings.append
     largest = "event_bytes_max" if append.event_bytes_max >= append.batch_bytes else "batch_bytes"
@@ -218,7 +218,7 @@ def _refuse_failure(name: str, topic: TopicSettings, error: type[KafkaError], re
     )
 
 
-def _new_topic(name: str, topic: TopicSettings, settings: Settings) -> NewTopic:
+def _new_topic(name: str, topic: TopicSettings, settings: ProducerSettings) -> NewTopic:
     return NewTopic(
         name,
         num_partitions=topic.partitions,
@@ -227,7 +227,7 @@ def _new_topic(name: str, topic: TopicSettings, settings: Settings) -> NewTopic:
     )
 
 
-def _configs(topic: TopicSettings, settings: Settings) -> dict[str, str]:
+def _configs(topic: TopicSettings, settings: ProducerSettings) -> dict[str, str]:
     """Return the settings that a topic of ours has in Kafka."""
     return {
         _POLICY: "delete",

@@ -28,6 +28,9 @@ All that the configuration may say. [production.example.yaml](../deploy/config/p
 `sitelog config check` names each line that can't be used, values that don't go together too; `sitelog config show`
 prints what holds, without the secrets.
 
+A producer needs `kafka_config`, and may have `append` and `tracing`. It leaves other sections unread:
+`sitelog config check --producer`.
+
 `${NAME}` in a text takes it from the environment. A variable replaces what the file says: lists are written with
 commas, and NAME stands for the name of a topic or an event, with `_` for each `-`:
 `SITELOG__KAFKA_CONFIG__TOPICS__TERRITORY_EVENTS__PARTITIONS`.

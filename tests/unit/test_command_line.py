@@ -190,6 +190,18 @@ def test_config_check_says_what_a_good_file_amounts_to(config: Path, tmp_path: P
     assert ended.stdout.startswith(f"{config}: ok (Kafka localhost:9092 by PLAINTEXT; topics customer-sites-events (6")
 
 
+def test_config_check_asks_no_database_of_a_producer(config: Path, tmp_path: Path) -> None:
+    config.write_text(SMALL.partition("database_config")[0])
+
+    whole = sitelog("config", "check", "--config", config, folder=tmp_path)
+    ended = sitelog("config", "check", "--producer", "--config", config, folder=tmp_path)
+
+    assert (whole.returncode, whole.stderr) == (2, f"error: {config}:1: database_config: expected a value, got none\n")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{config}: ok (Kafka localhost:9092 by PLAINTEXT; topics customer-sites-events (6")
+    assert "Postgres" not in ended.stdout
+
+
 def test_config_check_names_each_wrong_line(config: Path, tmp_path: Path) -> None:
     config.write_text(SMALL + "worker: {web_prt: 1, web_host: ''}\n")
 

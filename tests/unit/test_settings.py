@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from sitelog.streams.errors import ConfigError
-from sitelog.streams.settings import Settings, load_settings
+from sitelog.streams.settings import Settings, load_producer_settings, load_settings
 
 SECRETS = {"KAFKA_SASL_PASSWORD": "k-secret", "POSTGRES_PASSWORD": "p-secret", "POSTGRES_READONLY_PASSWORD": "r-secret"}
 
@@ -395,6 +395,37 @@ def test_an_override_makes_up_for_a_variable_that_is_missing(load: Load) -> None
     settings = load(SMALL + "    password: ${ABSENT}\n", SITELOG__DATABASE_CONFIG__PRIMARY__PASSWORD="x")  # noqa: S106
 
     assert settings.database_config.primary.password is not None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", "database_config: {primary: {password: '${ABSENT}'}}\nworker: {web_prot: 1}\n"],
+    ids=["none", "a worker's"],
+)
+def test_a_producer_needs_no_section_but_its_own(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "sitelog.yaml"
+    path.write_text(f"{SMALL.partition('database_config')[0]}append: {{linger_ms: 7}}\n{rest}")
+
+    settings = load_producer_settings(path, {"SITELOG__WORKER__WEB_PORT": "high"})
+
+    assert (settings.append.linger_ms, list(settings.kafka_config.topics)) == (
+        7,
+        ["customer-sites-events", "territory-events"],
+    )
+
+
+def test_a_producers_own_sections_are_checked_as_for_a_worker(tmp_path: Path) -> None:
+    path = tmp_path / "sitelog.yaml"
+    path.write_text("kafka_config: {bootstrap_servers: ['${ABSENT}']}\nappnd: {linger_ms: 7}\nworker: 3\n")
+
+    with pytest.raises(ConfigError) as refused:
+        load_producer_settings(path, {})
+
+    assert str(refused.value).splitlines() == [
+        f"{path}:1: kafka_config.bootstrap_servers.0: expected the environment variable ABSENT, got none",
+        f"{path}:1: kafka_config.topics: expected a value, got none",
+        f"{path}:2: appnd: expected a known key, got appnd (did you mean append?)",
+    ]
 
 
 def test_an_overridden_list_makes_up_for_what_its_items_are_missing(load: Load) -> None:
