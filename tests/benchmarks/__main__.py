@@ -16,7 +16,7 @@ from rich.console import Console
 from sitelog.streams.errors import SitelogError
 from sitelog.streams.settings import Settings
 from sitelog.streams.topics import create_topics
-from tests.benchmarks import growth, large, latency, page, report, tables
+from tests.benchmarks import growth, large, latency, page, rebuild, report, tables
 from tests.benchmarks.contenders import CONTENDERS, DEFAULT, SITELOG, Contender
 from tests.benchmarks.events import TOPIC, Life, Message
 from tests.benchmarks.figures import summarize
@@ -103,6 +103,17 @@ class Bench:
         if self.page:
             page.put(table, machine, f'make bench ARGS="--large {events}"')
 
+    async def rebuild(self, processes: list[int]) -> None:
+        """Measure how fast so many processes fold the log again."""
+        machine = await self._machine_alone()
+        measured = await rebuild.measure(Life(self.events, self.sites), processes)
+        table = tables.of_rebuild(measured)
+        report.show(self.console, table)
+        self._write_json(machine, {"events": self.events, "sites": self.sites}, rebuild=measured)
+        if self.page:
+            chosen = " ".join(f"--rebuild {number}" for number in processes)
+            page.put(table, machine, f'make bench ARGS="{chosen} --events {self.events} --sites {self.sites}"')
+
     async def profile(self, lines: int) -> None:
         """Print where the Sitelog worker's time goes: by function alone, then with all that each calls."""
         async with services() as ours:
@@ -176,6 +187,7 @@ def main(
     latency: Annotated[list[float] | None, typer.Option(help="Measure latency instead, at so many events/s.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long, at each rate of --latency.")] = 20,
     growth: Annotated[list[int] | None, typer.Option(help="Measure --events changes of so many sites instead.")] = None,
+    rebuild: Annotated[list[int] | None, typer.Option(help="Measure replays instead, by so many processes.")] = None,
     large: Annotated[int, typer.Option(help="Measure memory instead, with so many events of 1 MB.")] = 0,
     profile: Annotated[int, typer.Option(help="Profile Sitelog instead, and print so many lines.")] = 0,
 ) -> None:
@@ -193,6 +205,8 @@ def main(
             asyncio.run(bench.latency(latency, seconds))
         elif growth:
             asyncio.run(bench.growth(growth))
+        elif rebuild:
+            asyncio.run(bench.rebuild(rebuild))
         elif large:
             asyncio.run(bench.large(large))
         elif not asyncio.run(bench.compare()):

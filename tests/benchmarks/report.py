@@ -14,6 +14,7 @@ from tests.benchmarks.growth import Growth
 from tests.benchmarks.large import Large
 from tests.benchmarks.latency import Latency
 from tests.benchmarks.race import Run
+from tests.benchmarks.rebuild import Rebuild
 from tests.benchmarks.tables import Table
 
 
@@ -47,6 +48,7 @@ def write_json(
     runs: Sequence[Run] = (),
     latency: Sequence[Latency] = (),
     growth: Sequence[Growth] = (),
+    rebuild: Sequence[Rebuild] = (),
     large: Sequence[Large] = (),
 ) -> None:
     """Write everything, each single run too."""
@@ -57,6 +59,7 @@ def write_json(
         "runs": [asdict(run) for run in runs],
         "latency": [asdict(one) for one in latency],
         "growth": [asdict(one) for one in growth],
+        "rebuild": [asdict(one) for one in rebuild],
         "large": [asdict(one) for one in large],
     }
     path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -7,6 +7,7 @@ from tests.benchmarks.figures import Figures
 from tests.benchmarks.growth import Growth
 from tests.benchmarks.large import Large
 from tests.benchmarks.latency import Latency
+from tests.benchmarks.rebuild import Rebuild
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,23 @@ def of_growth(measured: Sequence[Growth]) -> Table:
         for one in measured
     ]
     return Table("growth", "Sitelog: changes, after so many sites and events", head, rows)
+
+
+def of_rebuild(measured: Sequence[Rebuild]) -> Table:
+    """One row per number of processes."""
+    head = ("processes", "events", "sites", "events/s", "CPU s/M", "MB")
+    rows = [
+        (
+            f"{one.processes}",
+            f"{one.events:,}",
+            f"{one.sites:,}",
+            f"**{one.events_per_second:,.0f}**",
+            f"{one.cpu_seconds_per_million:.1f}",
+            f"{one.memory_peak_bytes / 1e6:.0f}",
+        )
+        for one in measured
+    ]
+    return Table("rebuild", "Sitelog: the log folded again, to the switched tables", head, rows)
 
 
 def of_large(measured: Sequence[Large]) -> Table:
