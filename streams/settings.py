@@ -132,4 +132,4 @@ def _leave_out(document: Document, sections: Collection[str]) -> None:
     """Drop sections, and what is wrong in them."""
     for section in sections:
         document.data.pop(section, None)
-    document.problems = [problem for problem in document.problems if not {*problem[0][:1]} & {*sections}]
+    document.problems = [(path, text) for path, text in document.problems if not path or path[0] not in sections]
