@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 from tests.benchmarks.contenders import SITELOG
 from tests.benchmarks.events import TOPIC, Life
 from tests.benchmarks.load import load_pieces
 from tests.benchmarks.race import Run, check, connected, watched
 from tests.benchmarks.services import services
-
-LOADED_AT_ONCE: Final = 200_000
-"""Messages made before any of them is sent: so many fit into memory beside the sites."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,11 @@ async def _step(sites: int, log_events: int, changes: int) -> Growth:
         ours.fresh_database(SITELOG.name) as database,
         connected(ours, database) as connection,
     ):
-        load_pieces(ours.settings(), TOPIC, islice(messages, log_events), LOADED_AT_ONCE)
+        load_pieces(ours.settings(), TOPIC, islice(messages, log_events))
         async with watched(ours, SITELOG, database, connection) as creating:
             await creating.until_committed(log_events)
         await _tidy(connection)
-        load_pieces(ours.settings(), TOPIC, messages, LOADED_AT_ONCE)
+        load_pieces(ours.settings(), TOPIC, messages)
         async with watched(ours, SITELOG, database, connection) as changing:
             measured = await changing.until(life.events, after=log_events)
         await check(connection, SITELOG, life)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Producer
 
@@ -11,6 +11,8 @@ from sitelog.streams.settings import Settings
 from tests.benchmarks.events import Message
 
 FLUSH_SECONDS_MAX = 120
+LOADED_AT_ONCE: Final = 200_000
+"""Messages made before any of them is sent: so many fit into memory beside a million sites."""
 
 
 class Loaded(NamedTuple):
@@ -47,7 +49,7 @@ def load(settings: Settings, topic: str, messages: Iterable[Message]) -> Loaded:
     return Loaded(len(prepared), sum(len(message.value) for message in prepared), time.monotonic() - started)
 
 
-def load_pieces(settings: Settings, topic: str, messages: Iterable[Message], at_once: int) -> None:
+def load_pieces(settings: Settings, topic: str, messages: Iterable[Message], at_once: int = LOADED_AT_ONCE) -> None:
     """Append all messages, of which no more than `at_once` are in memory."""
     rest = iter(messages)
     while piece := list(islice(rest, at_once)):

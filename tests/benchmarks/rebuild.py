@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import psutil
 
@@ -18,8 +17,6 @@ from tests.benchmarks.events import TOPIC, Life
 from tests.benchmarks.load import load_pieces
 from tests.benchmarks.race import POLL_SECONDS, RUN_SECONDS_MAX, NotCountedError, check, connected, environment, watched
 from tests.benchmarks.services import services
-
-LOADED_AT_ONCE: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ async def measure(life: Life, processes: Sequence[int]) -> list[Rebuild]:
         ours.fresh_database(SITELOG.name) as database,
         connected(ours, database) as connection,
     ):
-        load_pieces(ours.settings(), TOPIC, life.messages(), LOADED_AT_ONCE)
+        load_pieces(ours.settings(), TOPIC, life.messages())
         async with watched(ours, SITELOG, database, connection) as watch:
             await watch.until_committed(life.events)
         for number in processes:
@@ -62,9 +59,15 @@ async def _replay(config: Path, processes: int, events: int) -> tuple[float, flo
         env={**environment(), "SITELOG__REPLAY__PROCESSES": str(processes)},
         stdout=PIPE,
     )
-    async with asyncio.timeout(RUN_SECONDS_MAX), asyncio.TaskGroup() as group:
-        memory = group.create_task(_memory_peak(replay))
-        out, _ = await replay.communicate()
+    try:
+        async with asyncio.timeout(RUN_SECONDS_MAX), asyncio.TaskGroup() as group:
+            memory = group.create_task(_memory_peak(replay))
+            out, _ = await replay.communicate()
+    except TimeoutError:
+        raise NotCountedError(f"sitelog replay: not done after {RUN_SECONDS_MAX} s") from None
+    finally:
+        if replay.returncode is None:
+            replay.kill()
     if replay.returncode != 0:
         raise NotCountedError(f"sitelog replay ended with {replay.returncode}")
     found = json.loads(out)
